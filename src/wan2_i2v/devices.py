@@ -1,0 +1,83 @@
+"""What this machine can compute on, found without loading torch. A leaf.
+
+`detect` reads the driver's own tool for NVIDIA cards and the operating system for RAM; the plan needs only these facts,
+so `wan2-i2v plan` answers at once. The worker checks later that torch sees the same device.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+
+from wan2_i2v.errors import DeviceError
+
+BFLOAT16_FROM = (8, 0)
+"""First CUDA compute capability whose matrix units take bfloat16 (Ampere); older cards compute in float16."""
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """A device to plan for. `name` as torch spells it; memory in bytes; `dtype` is the compute dtype's torch name."""
+
+    name: str
+    label: str
+    vram_bytes: int
+    ram_bytes: int
+    dtype: str
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.name.startswith("cuda")
+
+
+def detect(wanted: str = "auto") -> DeviceFacts:
+    """The device that `wanted` (auto, cpu, cuda, cuda:N) names on this machine.
+
+    Raises DeviceError when a CUDA device is asked for and the driver shows none of that number.
+    """
+    cards = cuda_cards()
+    if wanted == "cpu" or (wanted == "auto" and not cards):
+        return _cpu()
+    index = int(wanted.partition(":")[2] or 0) if wanted != "auto" else 0
+    if index >= len(cards):
+        found = ", ".join(f"cuda:{i} ({card.label})" for i, card in enumerate(cards)) or "none"
+        raise DeviceError(f"device {wanted!r} was asked for; CUDA cards here: {found}. Use --device cpu or auto.")
+    return cards[index]
+
+
+@lru_cache(maxsize=1)
+def cuda_cards() -> tuple[DeviceFacts, ...]:
+    """All NVIDIA cards that the driver lists, in its order; empty when there is no driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if answer.returncode != 0:
+        return ()
+    return tuple(_card(i, line) for i, line in enumerate(answer.stdout.strip().splitlines()))
+
+
+def _card(index: int, line: str) -> DeviceFacts:
+    label, mebibytes, capability = (part.strip() for part in line.rsplit(",", 2))
+    major, _, minor = capability.partition(".")
+    dtype = "bfloat16" if (int(major), int(minor or 0)) >= BFLOAT16_FROM else "float16"
+    return DeviceFacts(f"cuda:{index}", label, int(mebibytes) * 2**20, psutil.virtual_memory().total, dtype)
+
+
+def _cpu() -> DeviceFacts:
+    ram = psutil.virtual_memory().total
+    return DeviceFacts("cpu", f"CPU, {psutil.cpu_count() or 1} cores", 0, ram, cpu_dtype())
+
+
+@lru_cache(maxsize=1)
+def cpu_dtype() -> str:
+    """float32, or bfloat16 where the processor multiplies it natively: elsewhere bfloat16 products crawl."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"

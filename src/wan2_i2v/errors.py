@@ -1,0 +1,125 @@
+"""Every error that a user can meet: what was given, what is allowed, what to do next.
+
+A leaf: imports nothing of the package; anyone may import it. Each class has a stable `code` (for JSON), an HTTP
+status and a process exit code.
+
+    Wan2I2VError                    error               500   exit 1
+    ├── InvalidRequest              invalid_request     422   exit 2   a value that can never work
+    │   ├── InvalidImage            invalid_image       422   exit 2
+    │   └── InvalidJobList          invalid_job_list    422   exit 2
+    ├── VerificationFailed          verification_failed 500   exit 3   the video exists, a check failed
+    ├── CheckpointError             checkpoint_error    503   exit 4   weights missing, damaged or of another model
+    ├── DoesNotFit                  does_not_fit        422   exit 5   the memory plan found no way
+    ├── OutOfMemory                 out_of_memory       507   exit 6
+    ├── OutputError                 output_error        507   exit 7   cannot write, disk full, file exists
+    ├── JobNotFound                 job_not_found       404   exit 8
+    ├── NumericalError              numerical_error     500   exit 9   NaN or infinity in latents or frames
+    ├── DeviceError                 device_error        503   exit 10  the device asked for cannot be used
+    └── Cancelled                   cancelled           409   exit 130
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class Wan2I2VError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as JSON-ready data, the shape that every door reports."""
+        return {"code": self.code, "message": str(self)}
+
+
+class InvalidRequest(Wan2I2VError):
+    """A value that can never work. Names the field, the value given and what is allowed."""
+
+    code, http_status, exit_code = "invalid_request", 422, 2
+
+    def __init__(self, field: str, given: object, allowed: str, hint: str = "") -> None:
+        self.field, self.given, self.allowed, self.hint = field, given, allowed, hint
+        super().__init__(f"{field}: got {shorten(given)}; allowed: {allowed}." + (f" {hint}" if hint else ""))
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"field": self.field, "given": shorten(self.given), "allowed": self.allowed}
+
+
+class InvalidImage(InvalidRequest):
+    code = "invalid_image"
+
+
+class InvalidJobList(InvalidRequest):
+    code = "invalid_job_list"
+
+
+class VerificationFailed(Wan2I2VError):
+    code, http_status, exit_code = "verification_failed", 500, 3
+
+
+class CheckpointError(Wan2I2VError):
+    code, http_status, exit_code = "checkpoint_error", 503, 4
+
+
+class DoesNotFit(Wan2I2VError):
+    code, http_status, exit_code = "does_not_fit", 422, 5
+
+
+class OutOfMemory(Wan2I2VError):
+    code, http_status, exit_code = "out_of_memory", 507, 6
+
+
+class OutputError(Wan2I2VError):
+    code, http_status, exit_code = "output_error", 507, 7
+
+
+class JobNotFound(Wan2I2VError):
+    code, http_status, exit_code = "job_not_found", 404, 8
+
+
+class NumericalError(Wan2I2VError):
+    code, http_status, exit_code = "numerical_error", 500, 9
+
+
+class DeviceError(Wan2I2VError):
+    code, http_status, exit_code = "device_error", 503, 10
+
+
+class Cancelled(Wan2I2VError):
+    code, http_status, exit_code = "cancelled", 409, 130
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """`repr` of a user's value, cut in the middle so that a message stays one readable line."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 30]} … {text[-25:]}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the known name closest to `name`, or lists them all when none is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."
+
+
+def translate(error: BaseException, doing: str) -> Wan2I2VError:
+    """Map an error of torch, PyAV or the operating system to ours. `doing` completes "while …".
+
+    Errors of ours come back unchanged; anything unknown becomes a plain `Wan2I2VError` that keeps the original text.
+    """
+    if isinstance(error, Wan2I2VError):
+        return error
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return OutOfMemory(f"out of memory while {doing} ({text}). Run the job again with `wan2-i2v resume`.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"disk full while {doing} ({text}). Free some space, then `wan2-i2v resume` the job.")
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"not allowed to write while {doing} ({text}). Choose another --output folder.")
+    return Wan2I2VError(f"failed while {doing} ({text})")

@@ -1,0 +1,157 @@
+"""Which checkpoints exist: name or folder → `ModelRow`. Reads config files and safetensors headers; no torch.
+
+Imported by doors and the pipeline's entry; imports leaves only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from wan2_i2v import geometry
+from wan2_i2v.errors import CheckpointError, nearest
+from wan2_i2v.rows import ModelRow
+
+MINI = Path(__file__).parent / "mini"
+MINI_SIZES = ((256, 256), (288, 192), (192, 288), (320, 176), (176, 320))
+BUILTIN = {"mini": MINI}
+
+CONFIGS = {
+    "transformer": "config.json",
+    "vae": "config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+}
+
+
+def find(name: str) -> ModelRow:
+    """The row of a catalog name, or of a folder in diffusers layout, complete and undamaged.
+
+    Raises CheckpointError when nothing of that name exists, or naming the file that is missing or damaged.
+    """
+    folder = BUILTIN.get(name) or Path(name).expanduser()
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"model {name!r} is neither in the catalog nor a folder. {nearest(name, BUILTIN)} "
+            "Give a catalog name or the folder of a checkpoint in diffusers layout."
+        )
+    return _read_folder(name if name in BUILTIN else folder.name, folder.resolve())
+
+
+def _read_folder(name: str, folder: Path) -> ModelRow:
+    index = _json(folder / "model_index.json")
+    boundary = index.get("boundary_ratio")
+    parts = ["transformer", "vae", "text_encoder"] + (["transformer_2"] if boundary is not None else [])
+    config = {part: _json(folder / part / CONFIGS.get(part, "config.json")) for part in (*parts, "tokenizer")}
+    files = {part: weight_files(folder / part) for part in parts}
+    counts = {part: sum(_parameters(file) for file in files[part]) for part in parts}
+    expert = config["transformer"]
+    _check_architecture(folder, expert)
+    embedded = folder == MINI.resolve()
+    return ModelRow(
+        name=name,
+        path=folder,
+        fingerprint=_fingerprint([file for part in parts for file in files[part]]),
+        boundary_ratio=boundary,
+        default_recipe="rapid",
+        sizes=MINI_SIZES if embedded else geometry.WAN_SIZES,
+        trained_fps=24 if embedded else 16,
+        trained_frames=121 if embedded else 81,
+        expert_parameters=counts["transformer"],
+        text_parameters=counts["text_encoder"],
+        vae_parameters=counts["vae"],
+        dim=expert["num_attention_heads"] * expert["attention_head_dim"],
+        ffn_dim=expert["ffn_dim"],
+        num_layers=expert["num_layers"],
+        text_dim=expert["text_dim"],
+        vae_base_dim=config["vae"]["base_dim"],
+        vae_patch=config["vae"].get("patch_size") or 1,
+    )
+
+
+def _check_architecture(folder: Path, expert: dict[str, Any]) -> None:
+    """Refuse other Wan models by their configuration."""
+    if expert.get("in_channels") != 36 or expert.get("image_dim") is not None:
+        raise CheckpointError(
+            f"{folder} is not a Wan2.2 I2V A14B checkpoint: its transformer takes {expert.get('in_channels')} input channels"
+            f"{' and a CLIP image' if expert.get('image_dim') else ''}; I2V A14B takes 36 and no CLIP image."
+        )
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files of one component, by its index where it is sharded.
+
+    Raises CheckpointError when there are none or the index names a missing one.
+    """
+    indexes = sorted(folder.glob("*.safetensors.index.json"))
+    if indexes:
+        names = sorted(set(_json(indexes[0])["weight_map"].values()))
+        files = tuple(folder / name for name in names)
+    else:
+        files = tuple(sorted(folder.glob("*.safetensors")))
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing or not files:
+        raise CheckpointError(
+            f"weights missing: {', '.join(missing) or f'no .safetensors file in {folder}'}. Restore the checkpoint."
+        )
+    return files
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The header of a safetensors file, checked against the file's length.
+
+    Raises CheckpointError for a file that is no safetensors file or is cut short.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if not 2 <= length <= size - 8:
+            raise CheckpointError(f"{file} is damaged: no safetensors header. Restore the file.")
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError:
+            raise CheckpointError(f"{file} is damaged: its header is not JSON. Restore the file.") from None
+    end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+    if size != 8 + length + end:
+        raise CheckpointError(f"{file} is damaged: {size:,} bytes, its header says {8 + length + end:,}. Restore the file.")
+    return dict(header)
+
+
+def _parameters(file: Path) -> int:
+    total = 0
+    for key, entry in read_header(file).items():
+        if key != "__metadata__":
+            count = 1
+            for side in entry["shape"]:
+                count *= side
+            total += count
+    return total
+
+
+def _fingerprint(files: list[Path]) -> str:
+    """A SHA-256 over the content of small files, over header and length of large ones."""
+    return _fingerprint_of(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=16)
+def _fingerprint_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for file, size, _ in files:
+        digest.update(f"{file.parent.name}/{file.name}:{size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(64 * 2**20))
+    return digest.hexdigest()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: {path.parent} is no complete checkpoint.") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from None

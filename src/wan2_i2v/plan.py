@@ -1,0 +1,266 @@
+"""From a sparse request to a complete plan: every default resolved, every number that will be used. Pure; no torch.
+
+Comes in: a request, facts about the picture, a model row, facts about the device. Goes out: `JobPlan`, frozen,
+printable, hashable, stored in the record. Refusals happen here, before any weight loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+from wan2_i2v import geometry, memory, presets, schedule
+from wan2_i2v.devices import DeviceFacts
+from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.request import Container, Crop, GenerateRequest, is_guided
+from wan2_i2v.rows import ModelRow
+from wan2_i2v.schedule import Expert
+
+TRAINED_FPS = 16
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageFacts(Frozen):
+    """What is known of the picture without decoding all of it. `width` and `height` are after EXIF orientation."""
+
+    path: str
+    sha256: str
+    width: int
+    height: int
+    mode: str
+    format: str
+    has_alpha: bool
+    animated_frames: int
+    rotated: bool
+
+
+class StepPlan(Frozen):
+    """One denoise step: at noise level `sigma`, by `expert`, with CFG `guidance_scale` (1 is off)."""
+
+    sigma: float
+    timestep: float
+    expert: Expert
+    guidance_scale: float
+
+
+class JobPlan(Frozen):
+    """Everything that will happen for one clip. Sizes in pixels, `fps` in 1/s, sigmas in [0, 1]."""
+
+    job_id: str
+    image: ImageFacts
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_frames: int
+    model_frames: int
+    fps: float
+    duration_s: float
+    seed: int
+    model: str
+    model_path: str
+    model_fingerprint: str
+    recipe: str
+    sampler: str
+    scheduler: str
+    flow_shift: float
+    boundary_ratio: float | None
+    steps: tuple[StepPlan, ...]
+    guidance: str
+    crop: Crop
+    background: str
+    container: Container
+    crf: int
+    output: str
+    overwrite: bool
+    device: str
+    dtype: str
+    peaks: tuple[memory.StagePeak, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """The noise levels with the final 0.0."""
+        return (*(step.sigma for step in self.steps), 0.0)
+
+    @property
+    def latent(self) -> geometry.LatentShape:
+        return geometry.latent_shape(self.model_frames, self.height, self.width)
+
+    def span(self, expert: Expert) -> range:
+        """The indices of the steps that `expert` takes; contiguous, since sigmas descend."""
+        mine = [index for index, step in enumerate(self.steps) if step.expert == expert]
+        return range(mine[0], mine[-1] + 1) if mine else range(0)
+
+    def content(self) -> dict[str, object]:
+        """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
+        places = ("job_id", "output", "overwrite", "model_path", "peaks")
+        return self.model_dump(mode="json", exclude={name: True for name in places} | {"image": {"path"}})
+
+    def fingerprint(self) -> str:
+        """SHA-256 of `content()`; equal plans make equal videos."""
+        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
+
+
+def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, device: DeviceFacts, seed: int) -> JobPlan:
+    """Resolve `request` for this picture, model and device. `seed` is used when the request has none.
+
+    Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
+    """
+    recipe = presets.RECIPES[request.recipe or model.default_recipe]
+    width, height = geometry.choose_size((image.width, image.height), request.width, request.height, model.sizes)
+    frames = geometry.model_frames(request.num_frames)
+    steps = _steps(request, recipe, model)
+    used_seed = seed if request.seed is None else request.seed
+    shape = geometry.latent_shape(frames, height, width)
+    guided = any(is_guided(step.guidance_scale) for step in steps)
+    draft = JobPlan(
+        job_id=request.job_id or default_job_id(image, used_seed),
+        image=image,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=width,
+        height=height,
+        num_frames=request.num_frames,
+        model_frames=frames,
+        fps=request.fps,
+        duration_s=request.num_frames / request.fps,
+        seed=used_seed,
+        model=model.name,
+        model_path=str(model.path),
+        model_fingerprint=model.fingerprint,
+        recipe=recipe.name,
+        sampler=request.sampler or recipe.sampler,
+        scheduler=request.scheduler or recipe.scheduler,
+        flow_shift=request.flow_shift or recipe.flow_shift,
+        boundary_ratio=_boundary(request, model),
+        steps=steps,
+        guidance=_guidance(request.negative_prompt, steps),
+        crop=request.crop,
+        background=request.background,
+        container=request.container,
+        crf=_crf(request),
+        output=request.output or "",
+        overwrite=request.overwrite,
+        device=device.name,
+        dtype=device.dtype,
+        peaks=memory.peaks(model, shape, frames, device, guided=guided),
+        warnings=(),
+    )
+    return draft.model_copy(update={"warnings": _warnings(request, draft, model)})
+
+
+def default_job_id(image: ImageFacts, seed: int) -> str:
+    """`<picture's name>-<seed>`, letters, digits, '.', '_' and '-' only."""
+    stem = image.path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem).strip("._-")
+    return f"{safe[:80] or 'job'}-{seed}"
+
+
+def _boundary(request: GenerateRequest, model: ModelRow) -> float | None:
+    if model.boundary_ratio is None:
+        if request.boundary_ratio is not None:
+            raise InvalidRequest(
+                "boundary_ratio", request.boundary_ratio, f"nothing: {model.name} is one merged expert", "Leave it out."
+            )
+        return None
+    return model.boundary_ratio if request.boundary_ratio is None else request.boundary_ratio
+
+
+def _steps(request: GenerateRequest, recipe: presets.Recipe, model: ModelRow) -> tuple[StepPlan, ...]:
+    boundary = _boundary(request, model)
+    high = recipe.guidance_scale_high if request.guidance_scale_high is None else request.guidance_scale_high
+    low = recipe.guidance_scale_low if request.guidance_scale_low is None else request.guidance_scale_low
+    scale: dict[Expert, float] = {"high": high, "single": high, "low": low}
+    levels = schedule.sigmas(
+        request.scheduler or recipe.scheduler,
+        request.flow_shift or recipe.flow_shift,
+        request.num_inference_steps or recipe.num_inference_steps,
+    )
+    experts = [schedule.expert_at(sigma, boundary) for sigma in levels[:-1]]
+    return tuple(
+        StepPlan(sigma=s, timestep=s * schedule.TRAIN_TIMESTEPS, expert=e, guidance_scale=scale[e])
+        for s, e in zip(levels[:-1], experts, strict=True)
+    )
+
+
+def _guidance(negative: str, steps: tuple[StepPlan, ...]) -> str:
+    """One sentence: which guidance acts, in which steps, and what it costs."""
+    guided = [index + 1 for index, step in enumerate(steps) if is_guided(step.guidance_scale)]
+    if not guided:
+        return "none: CFG is off (scale 1), one model call per step" + (
+            "; the negative prompt is not evaluated" if negative else ""
+        )
+    scales = ", ".join(
+        f"{expert} {scale:g}" for expert, scale in dict.fromkeys((s.expert, s.guidance_scale) for s in steps)
+    )
+    return f"CFG ({scales}) in {len(guided)} of {len(steps)} steps, which take two model calls each"
+
+
+def _crf(request: GenerateRequest) -> int:
+    limits = {"mp4": (18, 51), "webm": (30, 63)}
+    default, top = limits.get(request.container, (0, 63))
+    if request.crf is not None and request.crf > top:
+        raise InvalidRequest("crf", request.crf, f"0 to {top} for {request.container}")
+    return default if request.crf is None else request.crf
+
+
+def _warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> tuple[str, ...]:
+    return tuple(
+        text
+        for wanted, text in (*_picture_warnings(request, plan), *_clip_warnings(request, plan, model))
+        if wanted
+    )
+
+
+def _picture_warnings(request: GenerateRequest, plan: JobPlan) -> list[tuple[bool, str]]:
+    image, target = plan.image, (plan.width, plan.height)
+    source = (image.width, image.height)
+    loss, scale = geometry.crop_loss(source, target), geometry.upscale_factor(source, target)
+    asked = (request.width or plan.width, request.height or plan.height)
+    return [
+        (asked != target, f"size {asked[0]}×{asked[1]} snapped to {plan.width}×{plan.height} (multiples of 16)"),
+        (loss > 1 / 3, f"cropping to {plan.width}×{plan.height} cuts {loss:.0%} of the picture away; choose a closer aspect"),
+        (scale > 1, f"the picture is {image.width}×{image.height} and is enlarged {scale:.2f}× to {plan.width}×{plan.height}"),
+        (image.has_alpha, f"transparent pixels are put on {plan.background}"),
+        (image.animated_frames > 1, f"animated picture: the first of {image.animated_frames} frames is used"),
+    ]
+
+
+def _clip_warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> list[tuple[bool, str]]:
+    asked = request.num_inference_steps
+    unguided = not any(is_guided(step.guidance_scale) for step in plan.steps)
+    return [
+        (
+            plan.num_frames != plan.model_frames,
+            f"the model makes {plan.model_frames} frames (4n+1); the file gets exactly {plan.num_frames}",
+        ),
+        (
+            plan.fps != TRAINED_FPS and model.trained_fps == TRAINED_FPS,
+            f"the model was trained at {TRAINED_FPS} fps; at {plan.fps:g} fps motion plays {plan.fps / TRAINED_FPS:.2g}× "
+            "as fast; --fps 16 gives natural speed",
+        ),
+        (
+            plan.model_frames > model.trained_frames,
+            f"{plan.model_frames} frames are more than the {model.trained_frames} that the model was trained for; "
+            "the clip may loop back to its start",
+        ),
+        (
+            asked is not None and asked != len(plan.steps),
+            f"the {plan.scheduler} schedule drops repeats: {len(plan.steps)} steps instead of {asked}",
+        ),
+        (
+            bool(plan.negative_prompt) and unguided,
+            "the negative prompt is not evaluated at CFG 1; raise guidance_scale_high above 1 to use it (doubles those "
+            "steps' cost)",
+        ),
+        (
+            0 < plan.boundary_ratio < 1 and len({s.expert for s in plan.steps}) == 1 if plan.boundary_ratio else False,
+            f"all steps fall on one side of the boundary {plan.boundary_ratio}: only the {plan.steps[0].expert} expert works",
+        ),
+    ]

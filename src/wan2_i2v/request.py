@@ -1,0 +1,156 @@
+"""What the user asked, sparse and frozen: `GenerateRequest`. A leaf without torch.
+
+Comes in from every door (flags, JSON, form, environment); goes to `plan.py`, which resolves what is None.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wan2_i2v.errors import InvalidRequest, nearest
+from wan2_i2v.presets import DEFAULT_PROMPT
+
+Crop = Literal["center", "top", "bottom"]
+Container = Literal["mp4", "webm", "gif", "webp", "png"]
+RecipeName = Literal["rapid", "lightx2v", "official"]
+Sampler = Literal["lcm", "euler", "unipc"]
+Scheduler = Literal["beta", "simple", "normal", "linear"]
+
+MAX_SIDE = 4096
+MAX_FRAMES = 1025
+MAX_STEPS = 200
+MAX_SEED = 2**63 - 1
+
+Scale = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+
+
+class GenerateRequest(BaseModel):
+    """One clip to make. None means "choose for me"; the plan says what was chosen.
+
+    Raises InvalidRequest, which names the field, the value given and what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    image: str = Field(min_length=1, description="Path of the picture that becomes frame 0")
+    prompt: str = Field(DEFAULT_PROMPT, max_length=20_000, description="What shall happen, in sentences")
+    negative_prompt: str = Field("", max_length=20_000, description="What shall not happen")
+    width: Side | None = Field(None, description="Pixels; snapped to a multiple of 16")
+    height: Side | None = Field(None, description="Pixels; snapped to a multiple of 16")
+    num_frames: int = Field(72, ge=1, le=MAX_FRAMES, description="Frames in the file, exactly")
+    fps: float = Field(24, gt=0, le=240, allow_inf_nan=False, description="Frames per second of the file")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="None: drawn at random and recorded")
+    model: str = Field("mini", min_length=1, description="Catalog name, or folder of a checkpoint in diffusers layout")
+    recipe: RecipeName | None = Field(None, description="Default: the model's own")
+    sampler: Sampler | None = Field(None, description="Default: the recipe's")
+    scheduler: Scheduler | None = Field(None, description="Default: the recipe's")
+    flow_shift: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Default: the recipe's")
+    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="Default: the recipe's")
+    boundary_ratio: float | None = Field(
+        None, ge=0, le=1, allow_inf_nan=False, description="σ from which the high-noise expert works; default 0.900"
+    )
+    guidance_scale_high: Scale | None = Field(None, description="CFG of the high-noise expert; 1 is off")
+    guidance_scale_low: Scale | None = Field(None, description="CFG of the low-noise expert; 1 is off")
+    crop: Crop = Field("center", description="What to keep when the picture's aspect differs")
+    background: str = Field("#ffffff", description="Colour under transparent pixels")
+    container: Container = Field("mp4", description="mp4 (H.264), webm (VP9), gif, webp (animated), png (folder)")
+    crf: int | None = Field(None, ge=0, le=63, description="Quality, lower is better; default 18 (H.264), 30 (VP9)")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    output: str | None = Field(None, description="File or folder; default: the output folder of the settings")
+    job_id: str | None = Field(None, description="Default: <picture>-<seed>")
+    overwrite: bool = Field(False, description="Replace an existing video of this name")
+
+    def __init__(self, **data: Any) -> None:
+        """Validate; pydantic's error becomes an InvalidRequest."""
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _first_problem(error, type(self)) from None
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: str) -> str:
+        from PIL import ImageColor
+
+        ImageColor.getrgb(value)
+        return value
+
+    @field_validator("job_id")
+    @classmethod
+    def _safe_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
+            raise ValueError("letters, digits, '.', '_' and '-', starting with a letter or digit, at most 128")
+        return value
+
+    @field_validator("image", "output")
+    @classmethod
+    def _no_nul(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise ValueError("a path without NUL characters")
+        return value
+
+    def replaced(self, **changes: Any) -> GenerateRequest:
+        """A validated copy with some fields changed."""
+        return GenerateRequest(**(self.model_dump() | changes))
+
+    def batch(self, size: int) -> tuple[GenerateRequest, ...]:
+        """`size` requests with seeds s, s+1, …; the seed must be set when `size` > 1."""
+        if size < 1:
+            raise InvalidRequest("batch_size", size, "a whole number from 1")
+        if size == 1:
+            return (self,)
+        if self.seed is None:
+            raise InvalidRequest("seed", None, "a number when batch_size is above 1")
+        name = self.job_id
+        return tuple(
+            self.replaced(seed=self.seed + i, job_id=f"{name}-{i + 1}" if name else None) for i in range(size)
+        )
+
+
+def check_known(names: Mapping[str, Any], cls: type[BaseModel] = GenerateRequest) -> None:
+    """Raise InvalidRequest for the first key of `names` that is no field of `cls`, suggesting the nearest."""
+    for name in names:
+        if name not in cls.model_fields:
+            raise InvalidRequest(str(name), names[name], "a known field", nearest(str(name), cls.model_fields))
+
+
+def _first_problem(error: ValidationError, cls: type[BaseModel]) -> InvalidRequest:
+    """The first problem of a pydantic error, in this package's words."""
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in problem["loc"]) or cls.__name__
+    given = problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        return InvalidRequest(field, given, "a known field", nearest(field, cls.model_fields))
+    if problem["type"] == "missing":
+        return InvalidRequest(field, None, "a value; this field is required")
+    return InvalidRequest(field, given, _allowed(field, cls, problem))
+
+
+def _allowed(field: str, cls: type[BaseModel], problem: Any) -> str:
+    info = cls.model_fields.get(field)
+    if info is not None:
+        for option in (info.annotation, *get_args(info.annotation)):
+            values = get_args(option)
+            if values and all(isinstance(value, str) for value in values):
+                return "one of " + ", ".join(values)
+    message = str(problem["msg"])
+    for prefix in ("Value error, ", "Input should be "):
+        message = message.removeprefix(prefix)
+    return message if field != "background" else "a colour such as white or #ffffff"
+
+
+def describe_path(path: str) -> Path:
+    """A user's path with ~ expanded; nothing is resolved or opened."""
+    return Path(path).expanduser()
+
+
+def is_guided(scale: float) -> bool:
+    """Whether a guidance scale makes the model evaluate the negative prompt: anything but exactly 1."""
+    return not math.isclose(scale, 1.0)

@@ -1,0 +1,71 @@
+"""What a stage is. Imported by every stage and by the pipeline.
+
+A stage names the model that it needs, says whether a job has its artifact already, and turns one job's artifacts into
+the next. Jobs whose `shares` value is equal are run under one load of the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wan2_i2v.errors import Cancelled
+from wan2_i2v.events import Emit, Progress
+from wan2_i2v.models.components import Source
+from wan2_i2v.plan import JobPlan
+from wan2_i2v.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip on its way: the plan and where its artifacts are."""
+
+    plan: JobPlan
+    workspace: Workspace
+
+
+@dataclass(frozen=True)
+class Context:
+    """How a stage speaks (`emit`) and listens (`cancelled`) while it runs."""
+
+    emit: Emit
+    cancelled: Callable[[], bool]
+
+    def checkpoint(self, job: Job) -> None:
+        """Raise Cancelled when the user asked to stop; called between steps only, so nothing is left half done."""
+        if self.cancelled():
+            raise Cancelled(f"{job.plan.job_id} was cancelled. Continue with: wan2-i2v resume {job.workspace.root}")
+
+    def progress(self, job: Job, stage: str, done: int, total: int) -> None:
+        self.emit(Progress(job.plan.job_id, stage, done, total))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the way from picture to video; see the module's docstring."""
+
+    name: str
+    run: Callable[[Any, Job, Context], None]
+    done: Callable[[Job], bool]
+    steps: Callable[[JobPlan], int]
+    model: Callable[[JobPlan], AbstractContextManager[Any]]
+    shares: Callable[[JobPlan], Hashable]
+
+
+@contextlib.contextmanager
+def no_model(plan: JobPlan) -> Iterator[None]:
+    """For stages that need no weights."""
+    yield None
+
+
+def source_of(plan: JobPlan) -> Source:
+    """The weights that a plan names, as the components are asked for them."""
+    return Source(Path(plan.model_path), plan.device, plan.dtype)
+
+
+def one_step(plan: JobPlan) -> int:
+    return 1

@@ -1,0 +1,123 @@
+"""A job's directory: where each stage leaves its artifact. A leaf without torch.
+
+Every write goes to a temporary name, is flushed to the disk and renamed, so that a reader (or a resumed run) sees an
+artifact whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from wan2_i2v.errors import JobNotFound
+from wan2_i2v.plan import JobPlan
+from wan2_i2v.record import Record
+from wan2_i2v.request import GenerateRequest
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of one job's artifacts below `root`."""
+
+    root: Path
+
+    @property
+    def request(self) -> Path:
+        return self.root / "request.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def prepared(self) -> Path:
+        """The picture as the model sees it: RGB PNG of the video's size."""
+        return self.root / "prepared.png"
+
+    @property
+    def text(self) -> Path:
+        """prompt_embeds (and negative_prompt_embeds when guidance needs them)."""
+        return self.root / "text.safetensors"
+
+    @property
+    def conditioning(self) -> Path:
+        """latent_condition: mask and image latent."""
+        return self.root / "conditioning.safetensors"
+
+    @property
+    def latents(self) -> Path:
+        """The clip's latents after the last finished denoise step, with the sampler's state."""
+        return self.root / "latents.safetensors"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "record.json"
+
+    @property
+    def preview(self) -> Path:
+        return self.root / "preview.png"
+
+    def create(self, request: GenerateRequest | None, plan: JobPlan) -> None:
+        """Make the directory and write request and plan, unless they are there already."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if request is not None and not self.request.exists():
+            save_json(self.request, request)
+        if not self.plan.exists():
+            save_json(self.plan, plan)
+
+    def load_plan(self) -> JobPlan:
+        """The stored plan.
+
+        Raises JobNotFound when the directory holds none.
+        """
+        if not self.plan.is_file():
+            raise JobNotFound(f"{self.root} holds no plan.json; give a job id or the job's folder.")
+        return JobPlan.model_validate_json(self.plan.read_text())
+
+    def load_record(self) -> Record | None:
+        return Record.model_validate_json(self.record.read_text()) if self.record.is_file() else None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; on a clean exit it is flushed and renamed to `path`, else removed."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut; a no-op where folders cannot be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def save_json(path: Path, value: BaseModel) -> None:
+    """Write a model as indented JSON, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(value.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
