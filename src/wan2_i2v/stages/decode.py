@@ -1,0 +1,56 @@
+"""Latents → frames → file, as one stream, with one load of the VAE decoder for all jobs.
+
+Comes in: the finished latents. Goes out: the clip in the job's directory, exactly `num_frames` long; the surplus of
+the model's 4n+1 frames is cut. No more than one decoded chunk is held at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wan2_i2v import places
+from wan2_i2v.media.writer import ClipFormat, write_clip
+from wan2_i2v.models import causal_vae, components
+from wan2_i2v.plan import JobPlan
+from wan2_i2v.stages import tensors
+from wan2_i2v.stages.base import Context, Job, Stage, source_of
+
+
+def to_pixels(chunk: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """(1, 3, k, height, width) in [−1, 1] → (k, height, width, 3) in 0…255."""
+    scaled = ((chunk[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(scaled.permute(1, 2, 3, 0).cpu().numpy())
+
+
+def _frames(vae: Any, latents: torch.Tensor, job: Job, context: Context) -> Iterator[npt.NDArray[np.uint8]]:
+    for done, chunk in enumerate(causal_vae.decode_stream(vae, latents), start=1):
+        context.checkpoint(job)
+        yield from to_pixels(chunk)
+        context.progress(job, STAGE.name, done, latents.shape[2])
+
+
+def _run(vae: Any, job: Job, context: Context) -> None:
+    plan = job.plan
+    latents = tensors.load(job.workspace.latents)["latents"].to(vae.device, vae.dtype)
+    clip = ClipFormat(plan.container, plan.width, plan.height, plan.fps, plan.crf)
+    write_clip(places.clip_path(job.workspace, plan), islice(_frames(vae, latents, job, context), plan.num_frames), clip)
+
+
+def _steps(plan: JobPlan) -> int:
+    return plan.latent.frames
+
+
+STAGE = Stage(
+    name="decode",
+    run=_run,
+    done=lambda job: places.clip_path(job.workspace, job.plan).exists(),
+    steps=_steps,
+    model=lambda plan: components.vae(source_of(plan)),
+    shares=source_of,
+)

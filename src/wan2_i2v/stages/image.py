@@ -1,0 +1,51 @@
+"""Prepared picture → image conditioning, with one load of the VAE encoder for all jobs.
+
+Comes in: `prepared.png`. Goes out: `conditioning.safetensors` with latent_condition (1, 20, frames, height, width):
+the 4 mask channels (1 = given) and the 16 channels of the normalised image latent, as Wan2.2 I2V was trained
+(`wan/image2video.py`; diffusers' `WanImageToVideoPipeline.prepare_latents` gives the same).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from wan2_i2v.geometry import VAE_SCALE_TEMPORAL
+from wan2_i2v.models import causal_vae, components
+from wan2_i2v.stages import tensors
+from wan2_i2v.stages.base import Context, Job, Stage, one_step, source_of
+
+
+def to_tensor(picture: Image.Image) -> torch.Tensor:
+    """An RGB picture as (1, 3, height, width) float32 in [−1, 1]."""
+    pixels = torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32).copy())
+    return (pixels / 127.5 - 1).permute(2, 0, 1).unsqueeze(0)
+
+
+def condition(vae: Any, image: torch.Tensor, frames: int) -> torch.Tensor:
+    """latent_condition (1, 20, n+1, height / 8, width / 8) of `image` (1, 3, height, width) for `frames` = 4n+1."""
+    latent = causal_vae.normalise(vae, causal_vae.encode_canvas(vae, image, frames))
+    mask = torch.zeros_like(latent[:, :VAE_SCALE_TEMPORAL])
+    # Pixel frame 0 counts four times, so that it fills the whole of latent frame 0.
+    mask[:, :, 0] = 1
+    return torch.cat([mask, latent], dim=1)
+
+
+def _run(vae: Any, job: Job, context: Context) -> None:
+    with Image.open(job.workspace.prepared) as picture:
+        image = to_tensor(picture).to(vae.device, vae.dtype)
+    tensors.save(job.workspace.conditioning, {"latent_condition": condition(vae, image, job.plan.model_frames)})
+    context.progress(job, STAGE.name, 1, 1)
+
+
+STAGE = Stage(
+    name="image",
+    run=_run,
+    done=lambda job: job.workspace.conditioning.exists(),
+    steps=one_step,
+    model=lambda plan: components.vae(source_of(plan)),
+    shares=source_of,
+)
