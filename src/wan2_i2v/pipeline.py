@@ -47,8 +47,9 @@ def run(
     """
     context = Context(emit, cancelled)
     runs = [_Run(job) for job in jobs]
+    unfinished = [run for run in runs if not finish.STAGE.done(run.job)]
     for stage in STAGES:
-        waiting = [run for run in runs if run.error is None and not stage.done(run.job)]
+        waiting = [run for run in unfinished if run.error is None and not stage.done(run.job)]
         waiting.sort(key=lambda run: repr(stage.shares(run.job.plan)))
         for _, group in groupby(waiting, key=lambda run: stage.shares(run.job.plan)):
             _walk(stage, list(group), context)

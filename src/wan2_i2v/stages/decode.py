@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from wan2_i2v import places
-from wan2_i2v.media.writer import ClipFormat, write_clip
+from wan2_i2v.media.writer import write_clip
 from wan2_i2v.models import causal_vae, components
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.stages import tensors
@@ -38,8 +38,8 @@ def _frames(vae: Any, latents: torch.Tensor, job: Job, context: Context) -> Iter
 def _run(vae: Any, job: Job, context: Context) -> None:
     plan = job.plan
     latents = tensors.load(job.workspace.latents)["latents"].to(vae.device, vae.dtype)
-    clip = ClipFormat(plan.container, plan.width, plan.height, plan.fps, plan.crf)
-    write_clip(places.clip_path(job.workspace, plan), islice(_frames(vae, latents, job, context), plan.num_frames), clip)
+    frames = islice(_frames(vae, latents, job, context), plan.num_frames)
+    write_clip(places.clip_path(job.workspace, plan), frames, places.clip_format(plan))
 
 
 def _steps(plan: JobPlan) -> int:

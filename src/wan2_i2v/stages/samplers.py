@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -91,7 +92,7 @@ def _scheduler(sigmas: tuple[float, ...], device: torch.device) -> Any:
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0, solver_order=2
     )
-    scheduler.set_timesteps(sigmas=list(sigmas[:-1]), device=device)
+    scheduler.set_timesteps(sigmas=np.array(sigmas[:-1]), device=device)
     return scheduler
 
 

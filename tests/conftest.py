@@ -1,0 +1,52 @@
+"""Shared fixtures: the golden data, the tiny experts made from it, and plans for tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT.parent / "shared" / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of results computed with the real ComfyUI."""
+    if not GOLDEN.is_dir():
+        pytest.fail(f"golden data missing: expected {GOLDEN}")
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tiny_wan(golden: Path) -> ModuleType:
+    """The golden data's own module that draws the tiny experts and inputs."""
+    spec = importlib.util.spec_from_file_location("tiny_wan", golden / "tiny_wan.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tiny_wan"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_experts(tiny_wan: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the two golden experts in diffusers layout: transformer/ (high) and transformer_2/ (low)."""
+    import torch
+    from diffusers import WanTransformer3DModel
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
+    folder = tmp_path_factory.mktemp("tiny-experts")
+    for which, part in (("high", "transformer"), ("low", "transformer_2")):
+        model = WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=128, in_channels=36, out_channels=16, ffn_dim=512, num_layers=2
+        )
+        weights = {key: torch.from_numpy(value) for key, value in tiny_wan.expert(which).items()}
+        model.load_state_dict(convert_wan_transformer_to_diffusers(weights), strict=True)
+        model.save_pretrained(folder / part)
+    (folder / "model_index.json").write_text(json.dumps({"boundary_ratio": 0.9}))
+    return folder

@@ -1,0 +1,41 @@
+"""The streaming VAE gives diffusers' own results, bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from wan2_i2v.models import causal_vae
+
+
+@pytest.fixture(scope="module", params=[None, 2], ids=["plain", "patched"])
+def vae(request):
+    torch.manual_seed(0)
+    channels = 3 if request.param is None else 3 * request.param**2
+    mult = [1, 1, 2, 2] if request.param is None else [1, 2, 2]
+    down = [False, True, True] if request.param is None else [True, True]
+    return AutoencoderKLWan(
+        base_dim=16, dim_mult=mult, temperal_downsample=down, num_res_blocks=1, patch_size=request.param,
+        in_channels=channels, out_channels=channels,
+    ).eval().requires_grad_(False)
+
+
+def test_canvas_latents_equal_diffusers_encode(vae):
+    image = torch.rand(1, 3, 32, 48) * 2 - 1
+    canvas = torch.cat([image.unsqueeze(2), torch.zeros(1, 3, 12, 32, 48)], dim=2)
+    expected = vae.encode(canvas).latent_dist.mode()
+    assert torch.equal(causal_vae.encode_canvas(vae, image, 13), expected)
+
+
+def test_decoded_stream_equals_diffusers_decode(vae):
+    latents = torch.randn(1, 16, 4, 4, 6)
+    chunks = list(causal_vae.decode_stream(vae, latents))
+    assert [chunk.shape[2] for chunk in chunks] == [1, 4, 4, 4]
+    expected = vae.decode(causal_vae.denormalise(vae, latents)).sample
+    assert torch.equal(torch.cat(chunks, dim=2), expected)
+
+
+def test_normalise_and_denormalise_are_inverse(vae):
+    latents = torch.randn(1, 16, 2, 3, 3)
+    assert torch.allclose(causal_vae.denormalise(vae, causal_vae.normalise(vae, latents)), latents, atol=1e-5)
