@@ -7,8 +7,11 @@ artifact whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +88,11 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; on a clean exit it is flushed and renamed to `path`, else removed."""
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path`; on a clean exit it is flushed and renamed to `path`, else removed.
+
+    Raises FileExistsError on exit when something else has the name and `overwrite` is False.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -95,10 +101,49 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
+        if not overwrite:
+            _claim(temporary, path)
         temporary.replace(path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _claim(temporary: Path, path: Path) -> None:
+    """Give `temporary` the name `path` as well, in one step that only one process can win.
+
+    File systems without links get an empty file of that name instead. Raises FileExistsError when the name is taken.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        path.touch(exist_ok=False)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """`replacing` for a folder: the temporary folder takes the name `path` once it is whole.
+
+    A folder that `path` names is moved aside for the rename and removed after it.
+    Raises FileExistsError on exit when `path` is there and `overwrite` is False.
+    """
+    temporary, old = (path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{end}") for end in ("", "-old"))
+    temporary.mkdir()
+    try:
+        yield temporary
+        sync_folder(temporary)
+        if path.exists():
+            if not overwrite:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            path.rename(old)
+        temporary.rename(path)
+        sync_folder(path.parent)
+    finally:
+        for leftover in (temporary, old):
+            if leftover.exists():
+                shutil.rmtree(leftover)
 
 
 def sync_folder(folder: Path) -> None:

@@ -49,7 +49,7 @@ def _steps(plan: JobPlan) -> int:
 STAGE = Stage(
     name="decode",
     run=_run,
-    done=lambda job: places.clip_path(job.workspace, job.plan).exists(),
+    done=lambda job: places.clip_path(job.workspace, job.plan).exists() or places.finished(job.workspace),
     steps=_steps,
     model=lambda plan: components.vae(source_of(plan)),
     shares=source_of,

@@ -1,0 +1,127 @@
+"""Where a job's video goes, and whether it can go there. A leaf without torch: doors, decode and finish import it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from wan2_i2v.errors import InvalidRequest, OutputError
+from wan2_i2v.media import metadata
+from wan2_i2v.media.formats import SUFFIXES, ClipFormat
+from wan2_i2v.plan import JobPlan
+from wan2_i2v.record import Record
+from wan2_i2v.request import Container
+from wan2_i2v.settings import Settings
+from wan2_i2v.workspace import Workspace
+
+BYTES_PER_PIXEL: dict[Container, float] = {"mp4": 0.2, "webm": 0.15, "gif": 1.0, "webp": 0.3, "png": 3.0}
+"""A generous size of one pixel of one frame in the file; the video exists twice for a moment."""
+
+
+def clip_format(plan: JobPlan) -> ClipFormat:
+    return ClipFormat(plan.container, plan.width, plan.height, plan.fps, plan.crf)
+
+
+def clip_path(workspace: Workspace, plan: JobPlan) -> Path:
+    """The clip as the decode stage leaves it: a file, or a folder of PNG frames."""
+    return workspace.root / f"clip{SUFFIXES[plan.container]}"
+
+
+def final_path(plan: JobPlan) -> Path:
+    """Where the finished video goes: `plan.output` when it names a file of the container, else a name in that folder.
+
+    Raises InvalidRequest when the file's suffix is that of another container.
+    """
+    output = Path(plan.output).expanduser() if plan.output else Settings().output
+    suffix = SUFFIXES[plan.container]
+    if output.is_dir():
+        return output / f"{plan.job_id}{suffix}"
+    if output.suffix.lower() == suffix:
+        return output
+    for container, other in SUFFIXES.items():
+        if output.suffix.lower() == other:
+            allowed = f"a folder or a file ending in {suffix}" if plan.container != "png" else "a folder"
+            raise InvalidRequest("output", plan.output, allowed, f"For this name say --container {container}.")
+    return output / f"{plan.job_id}{suffix}"
+
+
+def sidecar_path(video: Path) -> Path:
+    """The record beside a video: `clip.mp4.json`."""
+    return video.with_name(f"{video.name}.json")
+
+
+def finished(workspace: Workspace) -> bool:
+    """Whether the job is over and its video still where it was put."""
+    record = workspace.load_record()
+    return record is not None and record.status == "done" and record.video is not None and Path(record.video).exists()
+
+
+def check_writable(*plans: JobPlan) -> None:
+    """Refuse, before any work, videos that could not be put at their final places. Creates nothing.
+
+    A target that exists is no obstacle when it is to be overwritten, or already is the very video that the plan makes.
+
+    Raises OutputError for a place that cannot be written, has no room or is taken, InvalidRequest for a bad name.
+    """
+    takers: dict[Path, str] = {}
+    needed: dict[Path, float] = {}
+    for plan in plans:
+        clip_format(plan)
+        target = final_path(plan)
+        if target.absolute() in takers:
+            raise OutputError(
+                f"{target} would be the output of both {takers[target.absolute()]} and {plan.job_id}. "
+                "Give a folder as --output, and jobs of different names."
+            )
+        takers[target.absolute()] = plan.job_id
+        try:
+            folder = _check_place(plan, target)
+        except OSError as error:
+            raise OutputError(f"cannot write {target}: {error.strerror}. Choose another --output.") from error
+        needed[folder] = needed.get(folder, 0.0) + _estimate(plan)
+    for folder, size in needed.items():
+        _check_room(folder, size)
+
+
+def _check_place(plan: JobPlan, target: Path) -> Path:
+    """The nearest existing folder above `target`, proven writable with a file that has no name."""
+    if target.exists() and not plan.overwrite and not _is_video_of(plan, target):
+        raise OutputError(metadata.taken(target))
+    sidecar = sidecar_path(target)
+    if sidecar.exists() and not is_record(sidecar):
+        raise OutputError(f"{sidecar} exists and is no record of this program; move it, or choose another --output.")
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
+
+
+def _is_video_of(plan: JobPlan, target: Path) -> bool:
+    """Whether `target` carries exactly this plan, as after a crash between writing the video and its record."""
+    try:
+        return metadata.read(target).get("plan") == plan.content()
+    except InvalidRequest:
+        return False
+
+
+def is_record(path: Path) -> bool:
+    """Whether a JSON file is a record that an earlier run left, which a new run may replace."""
+    try:
+        Record.model_validate_json(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def _estimate(plan: JobPlan) -> float:
+    """Bytes that the video needs while it is finished; see BYTES_PER_PIXEL."""
+    return 2 * BYTES_PER_PIXEL[plan.container] * plan.width * plan.height * plan.num_frames
+
+
+def _check_room(folder: Path, needed: float) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder} has {free / 1e6:,.0f} MB free; the videos may need {needed / 1e6:,.0f} MB. "
+            "Free some space or choose another --output."
+        )
