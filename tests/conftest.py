@@ -50,3 +50,11 @@ def tiny_experts(tiny_wan: ModuleType, tmp_path_factory: pytest.TempPathFactory)
         model.save_pretrained(folder / part)
     (folder / "model_index.json").write_text(json.dumps({"boundary_ratio": 0.9}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete two-expert checkpoint, tiny, with random weights."""
+    import checkpoints
+
+    return checkpoints.write(tmp_path_factory.mktemp("checkpoint"))

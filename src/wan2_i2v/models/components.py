@@ -60,6 +60,10 @@ class TextEncoder:
 def text_encoder(source: Source) -> Iterator[TextEncoder]:
     """The tokenizer and text encoder (`UMT5EncoderModel`) of a checkpoint."""
     from transformers import AutoTokenizer, UMT5EncoderModel
+    from transformers.utils.logging import disable_progress_bar
+
+    # Progress is ours to show, through events; the library's bar would write into the user's terminal.
+    disable_progress_bar()
 
     def build() -> Any:
         folder = source.path / "text_encoder"

@@ -1,0 +1,73 @@
+"""Text and image conditioning against diffusers' own pipeline on the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanImageToVideoPipeline
+from PIL import Image
+
+from wan2_i2v.models import components
+from wan2_i2v.stages import image, text
+
+PROMPT = "A  skater turns &amp; waves.\nSoft light — nothing else."
+
+
+@pytest.fixture(scope="module")
+def pipe(checkpoint: Path):
+    return WanImageToVideoPipeline.from_pretrained(
+        checkpoint, image_encoder=None, image_processor=None, torch_dtype=torch.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def source(checkpoint: Path):
+    return components.Source(checkpoint, "cpu", "float32")
+
+
+def test_image_conditioning_equals_prepare_latents(pipe, source):
+    picture = Image.effect_noise((48, 32), 80).convert("RGB")
+    tensor = pipe.video_processor.preprocess(picture, height=32, width=48)
+    with torch.no_grad():
+        _, expected = pipe.prepare_latents(tensor, 1, 16, 32, 48, 13, torch.float32, torch.device("cpu"))
+    with components.vae(source) as vae:
+        ours = image.condition(vae, image.to_tensor(picture), 13)
+    assert ours.shape == (1, 20, 4, 4, 6)
+    assert (ours - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, "", "日本語 ☃"])
+def test_text_embeddings_equal_diffusers(pipe, source, prompt):
+    with torch.no_grad():
+        expected, _ = pipe.encode_prompt(prompt, do_classifier_free_guidance=False, max_sequence_length=512)
+    with components.text_encoder(source) as encoder:
+        ours = text.encode_prompt(encoder, prompt)
+    assert ours.shape == (1, 512, 32)
+    assert (ours - expected).abs().max() < 1e-5
+
+
+def test_embeddings_are_zero_after_the_prompt(source):
+    with components.text_encoder(source) as encoder:
+        ours = text.encode_prompt(encoder, "short")
+    length = len("short") + 1
+    assert ours[:, :length].abs().amax(dim=-1).min() > 0
+    assert ours[:, length:].abs().max() == 0
+
+
+def test_long_prompts_are_cut_at_512_tokens(source):
+    with components.text_encoder(source) as encoder:
+        assert text.encode_prompt(encoder, "x" * 5000).shape == (1, 512, 32)
+
+
+def test_components_give_their_memory_back(source):
+    with components.transformer(source, "high") as model:
+        assert all(parameter.device.type == "cpu" for parameter in model.parameters())
+    assert all(parameter.device.type == "meta" for parameter in model.parameters())
+
+
+def test_components_are_freed_after_an_exception(source):
+    with pytest.raises(ZeroDivisionError), components.vae(source) as model:
+        raise ZeroDivisionError
+    assert all(parameter.device.type == "meta" for parameter in model.parameters())
