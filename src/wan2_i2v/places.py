@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +11,6 @@ from wan2_i2v.errors import InvalidRequest, OutputError
 from wan2_i2v.media import metadata
 from wan2_i2v.media.formats import SUFFIXES, ClipFormat
 from wan2_i2v.plan import JobPlan
-from wan2_i2v.record import Record
 from wan2_i2v.request import Container
 from wan2_i2v.settings import Settings
 from wan2_i2v.workspace import Workspace
@@ -26,6 +26,10 @@ def clip_format(plan: JobPlan) -> ClipFormat:
 def clip_path(workspace: Workspace, plan: JobPlan) -> Path:
     """The clip as the decode stage leaves it: a file, or a folder of PNG frames."""
     return workspace.root / f"clip{SUFFIXES[plan.container]}"
+
+
+def verification_path(workspace: Workspace) -> Path:
+    return workspace.root / "verification.json"
 
 
 def final_path(plan: JobPlan) -> Path:
@@ -88,9 +92,7 @@ def _check_place(plan: JobPlan, target: Path) -> Path:
     """The nearest existing folder above `target`, proven writable with a file that has no name."""
     if target.exists() and not plan.overwrite and not _is_video_of(plan, target):
         raise OutputError(metadata.taken(target))
-    sidecar = sidecar_path(target)
-    if sidecar.exists() and not is_record(sidecar):
-        raise OutputError(f"{sidecar} exists and is no record of this program; move it, or choose another --output.")
+    check_sidecar(target)
     folder = next(parent for parent in target.absolute().parents if parent.exists())
     with tempfile.TemporaryFile(dir=folder):
         return folder
@@ -104,13 +106,17 @@ def _is_video_of(plan: JobPlan, target: Path) -> bool:
         return False
 
 
-def is_record(path: Path) -> bool:
-    """Whether a JSON file is a record that an earlier run left, which a new run may replace."""
+def check_sidecar(video: Path) -> None:
+    """Raise OutputError when the sidecar's name is taken by a file that is no record of an earlier run."""
+    path = sidecar_path(video)
+    if not path.exists():
+        return
     try:
-        Record.model_validate_json(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError:
-        return False
-    return True
+        content = None
+    if not (isinstance(content, dict) and {"job_id", "plan"} <= content.keys()):
+        raise OutputError(f"{path} exists and is no record of this program; move it, or choose another --output.")
 
 
 def _estimate(plan: JobPlan) -> float:
