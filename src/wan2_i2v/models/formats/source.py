@@ -1,0 +1,163 @@
+"""Weights of one component, read lazily under the module's own (diffusers or transformers) names.
+
+`WeightSource` is what a runtime asks; `FileSource` answers it from any container. Which stored tensor is which weight
+(prefixes, the original Wan names, fp8 scales) is settled once, in `entries`, from names alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+
+from wan2_i2v.errors import CheckpointError
+from wan2_i2v.models.formats.files import open_reader
+from wan2_i2v.models.formats.headers import Header
+from wan2_i2v.models.formats.packed import SUPPORTED, Packed, dequantise
+
+_SCALES = (".scale_weight", ".weight_scale")
+_HINTS = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
+"""Tensors beside the weights that say how to multiply in fp8, which this package does not do."""
+
+
+class WeightSource(Protocol):
+    """Weights of one component by the module's parameter names."""
+
+    def keys(self) -> tuple[str, ...]:
+        """Every parameter name, sorted."""
+        ...
+
+    def shape(self, key: str) -> tuple[int, ...]: ...
+
+    def stored_dtype(self, key: str) -> str:
+        """`F32`, `BF16`, `F8_E4M3`, `Q4_K`, …"""
+        ...
+
+    def stored_bytes(self, key: str) -> int:
+        """Bytes that the weight takes as stored, its scale included: what streaming it moves."""
+        ...
+
+    def raw(self, key: str) -> Packed:
+        """The weight as stored: views of the mapped file, nothing copied."""
+        ...
+
+    def dequantise(self, packed: Packed, dtype: torch.dtype) -> torch.Tensor:
+        """The float weight, on the device where `packed` is."""
+        ...
+
+    def load(self, key: str, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
+        """`raw`, moved, dequantised, in memory aligned to 64 bytes."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a weight lies: the stored names of its data and of its fp8 scale."""
+
+    stored: str
+    scale: str | None = None
+
+
+class FileSource:
+    """A `WeightSource` over one header; see `WeightSource` for the methods."""
+
+    def __init__(self, header: Header, entries: Mapping[str, Entry]) -> None:
+        self._header = header
+        self._entries = dict(entries)
+        self._reader = open_reader(header)
+        _check_supported(header, self._entries)
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(sorted(self._entries))
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return self._header.tensors[self._entries[key].stored].shape
+
+    def stored_dtype(self, key: str) -> str:
+        return self._header.tensors[self._entries[key].stored].dtype
+
+    def stored_bytes(self, key: str) -> int:
+        entry, tensors = self._entries[key], self._header.tensors
+        return tensors[entry.stored].nbytes + (tensors[entry.scale].nbytes if entry.scale else 0)
+
+    def raw(self, key: str) -> Packed:
+        entry = self._entries[key]
+        scale = self._reader.read(entry.scale) if entry.scale else None
+        return Packed(self._reader.read(entry.stored), self.stored_dtype(key), self.shape(key), scale)
+
+    def dequantise(self, packed: Packed, dtype: torch.dtype) -> torch.Tensor:
+        return dequantise(packed, dtype)
+
+    def load(self, key: str, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
+        return aligned(dequantise(self.raw(key).to(device), dtype))
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class AdjustedSource:
+    """Another source with float deltas (from LoRA files) added to some weights after dequantising."""
+
+    def __init__(self, base: WeightSource, deltas: Mapping[str, tuple[tuple[torch.Tensor, float], ...]]) -> None:
+        self._base, self._deltas = base, deltas
+        self.keys, self.shape, self.stored_dtype = base.keys, base.shape, base.stored_dtype
+        self.dequantise, self.close = base.dequantise, base.close
+
+    def stored_bytes(self, key: str) -> int:
+        return self._base.stored_bytes(key) + sum(delta.nbytes for delta, _ in self._deltas.get(key, ()))
+
+    def raw(self, key: str) -> Packed:
+        packed = self._base.raw(key)
+        return replace(packed, deltas=packed.deltas + self._deltas.get(key, ()))
+
+    def load(self, key: str, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
+        return aligned(self.dequantise(self.raw(key).to(device), dtype))
+
+
+def aligned(weight: torch.Tensor) -> torch.Tensor:
+    """The same weight at an address that is a multiple of 64; a copy where the file's own address is not.
+
+    CPU kernels round differently on unaligned operands: measured with GGUF (32-byte alignment) against safetensors,
+    equal weights gave outputs that differ in the last bits.
+    """
+    return weight.clone() if weight.device.type == "cpu" and weight.data_ptr() % 64 else weight
+
+
+def entries(
+    header: Header, prefix: str, rename: Callable[[str], str | None], ignored: Iterable[str] = ()
+) -> dict[str, Entry]:
+    """Which stored tensors below `prefix` are which weights.
+
+    `rename` gives the module's name of a stored weight; a name it does not know is kept, so that the check against the
+    architecture lists it as unexpected. `ignored` are stored names (without prefix) that are no weights.
+    """
+    names = {name.removeprefix(prefix) for name in header.tensors if name.startswith(prefix)} - set(ignored)
+    scales = {name for name in names if name.endswith(_SCALES)}
+    found: dict[str, Entry] = {}
+    for name in sorted(names - scales):
+        if name.endswith(_HINTS):
+            continue
+        stem = name.removesuffix(".weight")
+        scale = next((stem + end for end in _SCALES if name.endswith(".weight") and stem + end in scales), None)
+        scales.discard(scale or "")
+        found[rename(name) or name] = Entry(prefix + name, scale and prefix + scale)
+    return found | {name: Entry(prefix + name) for name in scales}
+
+
+def _check_supported(header: Header, found: Mapping[str, Entry]) -> None:
+    """Refuse encodings that cannot be read, by name."""
+    foreign: dict[str, str] = {}
+    for entry in found.values():
+        dtype = header.tensors[entry.stored].dtype
+        if dtype not in SUPPORTED or (entry.scale and not dtype.startswith("F8")):
+            foreign.setdefault(dtype, entry.stored)
+    if foreign:
+        listed = ", ".join(f"{dtype} ({name})" for dtype, name in sorted(foreign.items()))
+        raise CheckpointError(
+            f"{header.path} stores weights as {listed}, which cannot be read. Readable: {', '.join(SUPPORTED)}. "
+            "Get the fp8_scaled, fp16, bf16 or a GGUF Q4–Q8 file."
+        )
