@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -39,7 +40,7 @@ def final_path(plan: JobPlan) -> Path:
     """
     output = Path(plan.output).expanduser() if plan.output else Settings().output
     suffix = SUFFIXES[plan.container]
-    if output.is_dir():
+    if os.path.isdir(output):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         return output / f"{plan.job_id}{suffix}"
     if output.suffix.lower() == suffix:
         return output
@@ -89,12 +90,12 @@ def check_writable(*plans: JobPlan) -> None:
 
 
 def _check_place(plan: JobPlan, target: Path) -> Path:
-    """The nearest existing folder above `target`, proven writable with a file that has no name."""
+    """The nearest existing folder above `target`, proven writable with a file of the longest name that is needed."""
     if target.exists() and not plan.overwrite and not _is_video_of(plan, target):
         raise OutputError(metadata.taken(target))
     check_sidecar(target)
     folder = next(parent for parent in target.absolute().parents if parent.exists())
-    with tempfile.TemporaryFile(dir=folder):
+    with tempfile.NamedTemporaryFile(prefix=f".{sidecar_path(target).name}-", dir=folder):
         return folder
 
 

@@ -91,6 +91,8 @@ def _remux(source: Path, target: Path, container: str, text: str) -> None:
     with av.open(source) as given, av.open(target, "w", format=container, options=REMUX[container]) as output:
         track = given.streams.video[0]
         copy = output.add_stream_from_template(track)
+        if track.average_rate is not None:
+            copy.codec_context.framerate = track.average_rate
         output.metadata["comment"] = text
         for packet in given.demux(track):
             if packet.dts is not None:
@@ -112,18 +114,32 @@ def _embed_gif(given: BinaryIO, output: BinaryIO, text: str) -> None:
 
 
 def _embed_webp(given: BinaryIO, output: BinaryIO, text: str) -> None:
-    """An EXIF chunk at the end of the RIFF file, announced in the flags of its VP8X chunk."""
+    """An EXIF chunk at the end of the RIFF file, announced in the flags of its VP8X chunk.
+
+    A clip of one frame has no VP8X chunk (WebP Container Specification, "Extended File Format") and gets one.
+    """
     exif = Image.Exif()
     exif[EXIF_DESCRIPTION] = text
     payload = exif.tobytes().removeprefix(b"Exif\x00\x00")
     chunk = b"EXIF" + struct.pack("<I", len(payload)) + payload + b"\x00" * (len(payload) % 2)
-    header = given.read(21)
-    if header[12:16] != b"VP8X":
-        raise OutputError("the WebP clip has no extended header, so it can carry no record")
-    size = struct.unpack("<I", header[4:8])[0] + len(chunk)
-    output.write(header[:4] + struct.pack("<I", size) + header[8:20] + bytes([header[20] | 0x08]))
+    riff, extended = given.read(12), given.read(18)
+    frames = b""
+    if extended[:4] != b"VP8X":
+        given.seek(0)
+        with Image.open(given) as picture:
+            frames, extended = extended, _vp8x(*picture.size)
+    size = 4 + given.seek(0, os.SEEK_END) - 30 + len(extended) + len(frames) + len(chunk)
+    given.seek(30)
+    output.write(b"RIFF" + struct.pack("<I", size) + riff[8:])
+    output.write(extended[:8] + bytes([extended[8] | 0x08]) + extended[9:] + frames)
     shutil.copyfileobj(given, output)
     output.write(chunk)
+
+
+def _vp8x(width: int, height: int) -> bytes:
+    """The extended header of a still without alpha: flags, three reserved bytes, both sides less one in 24 bits."""
+    sides = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
+    return b"VP8X" + struct.pack("<I", 10) + bytes(4) + sides
 
 
 def _embed_png(source: Path, target: Path, text: str) -> None:
