@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
 Expert = Literal["high", "low", "single"]
 Floats = npt.NDArray[np.float64]
@@ -21,8 +20,8 @@ TRAIN_TIMESTEPS = 1000
 
 
 def shifted(t: Floats, flow_shift: float) -> Floats:
-    """ComfyUI's flow shift, σ = s·t / (1 + (s − 1)·t), for t in [0, 1]."""
-    return flow_shift * t / (1 + (flow_shift - 1) * t)
+    """ComfyUI's flow shift, σ = s·t / (1 + (s − 1)·t), for t in [0, 1]; written so that rounding never exceeds 1."""
+    return flow_shift * t / (flow_shift * t + (1 - t))
 
 
 def _table(flow_shift: float) -> Floats:
@@ -32,6 +31,8 @@ def _table(flow_shift: float) -> Floats:
 
 def _beta(steps: int, flow_shift: float) -> Floats:
     """Entries at the quantiles of Beta(0.6, 0.6), repeats dropped (arXiv 2407.12173)."""
+    from scipy.special import betaincinv  # here, since it takes longer to import than the rest of the package
+
     quantiles = 1 - np.linspace(0, 1, steps, endpoint=False)
     index = np.rint(betaincinv(0.6, 0.6, quantiles) * (TRAIN_TIMESTEPS - 1)).astype(int)
     keep = np.r_[True, index[1:] != index[:-1]]
