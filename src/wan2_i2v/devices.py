@@ -6,6 +6,7 @@ so `wan2-i2v plan` answers at once. The worker checks later that torch sees the 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from pathlib import Path
 import psutil
 
 from wan2_i2v.errors import DeviceError
+
+DEVICE_PATTERN = r"auto|cpu|cuda(:\d+)?"
+ANSWER_SECONDS = 20.0
 
 BFLOAT16_FROM = (8, 0)
 """First CUDA compute capability whose matrix units take bfloat16 (Ampere); older cards compute in float16."""
@@ -38,9 +42,11 @@ class DeviceFacts:
 def detect(wanted: str = "auto") -> DeviceFacts:
     """The device that `wanted` (auto, cpu, cuda, cuda:N) names on this machine.
 
-    Raises DeviceError when a CUDA device is asked for and the driver shows none of that number.
+    Raises DeviceError for another name, when the driver shows no CUDA device of that number, or does not answer.
     """
-    cards = cuda_cards()
+    if not re.fullmatch(DEVICE_PATTERN, wanted):
+        raise DeviceError(f"device {wanted!r} is unknown; allowed: auto, cpu, cuda, cuda:N.")
+    cards = () if wanted == "cpu" else cuda_cards()
     if wanted == "cpu" or (wanted == "auto" and not cards):
         return _cpu()
     index = int(wanted.partition(":")[2] or 0) if wanted != "auto" else 0
@@ -52,22 +58,33 @@ def detect(wanted: str = "auto") -> DeviceFacts:
 
 @lru_cache(maxsize=1)
 def cuda_cards() -> tuple[DeviceFacts, ...]:
-    """All NVIDIA cards that the driver lists, in its order; empty when there is no driver."""
+    """All NVIDIA cards that the driver lists, in its order; empty when there is no driver.
+
+    Raises DeviceError when the driver's tool hangs, as it does for a card that fell off the bus.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     query = [tool, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise DeviceError(
+            f"{tool} did not answer within {ANSWER_SECONDS:g} s: restart the NVIDIA driver, or use --device cpu."
+        ) from None
     if answer.returncode != 0:
         return ()
     return tuple(_card(i, line) for i, line in enumerate(answer.stdout.strip().splitlines()))
 
 
 def _card(index: int, line: str) -> DeviceFacts:
+    """One line of the driver's answer: name, MiB, compute capability. Cards that share the RAM say [N/A] for memory."""
     label, mebibytes, capability = (part.strip() for part in line.rsplit(",", 2))
     major, _, minor = capability.partition(".")
+    ram = psutil.virtual_memory().total
+    vram = int(mebibytes) * 2**20 if mebibytes.isdigit() else ram
     dtype = "bfloat16" if (int(major), int(minor or 0)) >= BFLOAT16_FROM else "float16"
-    return DeviceFacts(f"cuda:{index}", label, int(mebibytes) * 2**20, psutil.virtual_memory().total, dtype)
+    return DeviceFacts(f"cuda:{index}", label, vram, ram, dtype)
 
 
 def _cpu() -> DeviceFacts:
