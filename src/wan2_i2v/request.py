@@ -22,13 +22,17 @@ RecipeName = Literal["rapid", "lightx2v", "official"]
 Sampler = Literal["lcm", "euler", "unipc"]
 Scheduler = Literal["beta", "simple", "normal", "linear"]
 
+MIN_SIDE = 16
 MAX_SIDE = 4096
 MAX_FRAMES = 1025
 MAX_STEPS = 200
 MAX_SEED = 2**63 - 1
 
+ALLOWED = {"background": "a colour such as white or #ffffff", "device": "auto, cpu, cuda or cuda:N"}
+"""What is allowed, for fields where pydantic's own words would not help."""
+
 Scale = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
-Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 
 
 class GenerateRequest(BaseModel):
@@ -51,7 +55,7 @@ class GenerateRequest(BaseModel):
     recipe: RecipeName | None = Field(None, description="Default: the model's own")
     sampler: Sampler | None = Field(None, description="Default: the recipe's")
     scheduler: Scheduler | None = Field(None, description="Default: the recipe's")
-    flow_shift: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Default: the recipe's")
+    flow_shift: float | None = Field(None, ge=0.01, le=100, allow_inf_nan=False, description="Default: the recipe's")
     num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="Default: the recipe's")
     boundary_ratio: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="σ from which the high-noise expert works; default 0.900"
@@ -109,9 +113,7 @@ class GenerateRequest(BaseModel):
         if self.seed is None:
             raise InvalidRequest("seed", None, "a number when batch_size is above 1")
         name = self.job_id
-        return tuple(
-            self.replaced(seed=self.seed + i, job_id=f"{name}-{i + 1}" if name else None) for i in range(size)
-        )
+        return tuple(self.replaced(seed=self.seed + i, job_id=f"{name}-{i + 1}" if name else None) for i in range(size))
 
 
 def check_known(names: Mapping[str, Any], cls: type[BaseModel] = GenerateRequest) -> None:
@@ -140,15 +142,35 @@ def _allowed(field: str, cls: type[BaseModel], problem: Any) -> str:
             values = get_args(option)
             if values and all(isinstance(value, str) for value in values):
                 return "one of " + ", ".join(values)
-    message = str(problem["msg"])
+    if field in ALLOWED:
+        return ALLOWED[field]
+    limits = _limits(field, cls)
+    if limits:
+        return limits
+    message = str(problem["msg"]).replace("String should have", "text of")
     for prefix in ("Value error, ", "Input should be "):
         message = message.removeprefix(prefix)
-    return message if field != "background" else "a colour such as white or #ffffff"
+    return message
+
+
+def _limits(field: str, cls: type[BaseModel]) -> str:
+    """The range of a numeric field, from its JSON schema; empty for other fields."""
+    schema = cls.model_json_schema()["properties"].get(field, {})
+    for option in schema.get("anyOf", [schema]):
+        kind = {"integer": "a whole number", "number": "a number"}.get(option.get("type"))
+        if kind and "maximum" in option:
+            low = f"from {option['minimum']}" if "minimum" in option else f"above {option['exclusiveMinimum']}"
+            return f"{kind} {low} to {option['maximum']}"
+    return ""
 
 
 def describe_path(path: str) -> Path:
-    """A user's path with ~ expanded; nothing is resolved or opened."""
-    return Path(path).expanduser()
+    """A user's path with ~ expanded, where it stands for a home; nothing is resolved or opened."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        # A file whose name begins with ~.
+        return Path(path)
 
 
 def is_guided(scale: float) -> bool:
