@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from wan2_i2v import geometry, memory, presets, schedule
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import InvalidRequest
-from wan2_i2v.request import Container, Crop, GenerateRequest, is_guided
+from wan2_i2v.request import MAX_SIDE, Container, Crop, GenerateRequest, is_guided
 from wan2_i2v.rows import ModelRow
 from wan2_i2v.schedule import Expert
 
@@ -100,7 +100,7 @@ class JobPlan(Frozen):
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
         places = ("job_id", "output", "overwrite", "model_path", "peaks")
-        return self.model_dump(mode="json", exclude={name: True for name in places} | {"image": {"path"}})
+        return self.model_dump(mode="json", exclude=dict.fromkeys(places, True) | {"image": {"path"}})
 
     def fingerprint(self) -> str:
         """SHA-256 of `content()`; equal plans make equal videos."""
@@ -113,7 +113,7 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
     Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
     """
     recipe = presets.RECIPES[request.recipe or model.default_recipe]
-    width, height = geometry.choose_size((image.width, image.height), request.width, request.height, model.sizes)
+    width, height = _size(request, image, model)
     frames = geometry.model_frames(request.num_frames)
     steps = _steps(request, recipe, model)
     used_seed = seed if request.seed is None else request.seed
@@ -137,7 +137,7 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
         recipe=recipe.name,
         sampler=request.sampler or recipe.sampler,
         scheduler=request.scheduler or recipe.scheduler,
-        flow_shift=request.flow_shift or recipe.flow_shift,
+        flow_shift=recipe.flow_shift if request.flow_shift is None else request.flow_shift,
         boundary_ratio=_boundary(request, model),
         steps=steps,
         guidance=_guidance(request.negative_prompt, steps),
@@ -162,6 +162,17 @@ def default_job_id(image: ImageFacts, seed: int) -> str:
     return f"{safe[:80] or 'job'}-{seed}"
 
 
+def _size(request: GenerateRequest, image: ImageFacts, model: ModelRow) -> tuple[int, int]:
+    """Width and height. One that follows from the other and the picture's aspect has the limit of a given one."""
+    size = geometry.choose_size((image.width, image.height), request.width, request.height, model.sizes)
+    for name, given, derived in (("width", request.width, size[1]), ("height", request.height, size[0])):
+        if derived > MAX_SIDE:
+            other = "height" if name == "width" else "width"
+            hint = f"The picture is {image.width}×{image.height}; give the {other} too, to crop it."
+            raise InvalidRequest(name, given, f"a {name} that gives a {other} of at most {MAX_SIDE}", hint)
+    return size
+
+
 def _boundary(request: GenerateRequest, model: ModelRow) -> float | None:
     if model.boundary_ratio is None:
         if request.boundary_ratio is not None:
@@ -179,7 +190,7 @@ def _steps(request: GenerateRequest, recipe: presets.Recipe, model: ModelRow) ->
     scale: dict[Expert, float] = {"high": high, "single": high, "low": low}
     levels = schedule.sigmas(
         request.scheduler or recipe.scheduler,
-        request.flow_shift or recipe.flow_shift,
+        recipe.flow_shift if request.flow_shift is None else request.flow_shift,
         request.num_inference_steps or recipe.num_inference_steps,
     )
     experts = [schedule.expert_at(sigma, boundary) for sigma in levels[:-1]]
@@ -212,9 +223,7 @@ def _crf(request: GenerateRequest) -> int:
 
 def _warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> tuple[str, ...]:
     return tuple(
-        text
-        for wanted, text in (*_picture_warnings(request, plan), *_clip_warnings(request, plan, model))
-        if wanted
+        text for wanted, text in (*_picture_warnings(request, plan), *_clip_warnings(request, plan, model)) if wanted
     )
 
 
@@ -225,8 +234,14 @@ def _picture_warnings(request: GenerateRequest, plan: JobPlan) -> list[tuple[boo
     asked = (request.width or plan.width, request.height or plan.height)
     return [
         (asked != target, f"size {asked[0]}×{asked[1]} snapped to {plan.width}×{plan.height} (multiples of 16)"),
-        (loss > 1 / 3, f"cropping to {plan.width}×{plan.height} cuts {loss:.0%} of the picture away; choose a closer aspect"),
-        (scale > 1, f"the picture is {image.width}×{image.height} and is enlarged {scale:.2f}× to {plan.width}×{plan.height}"),
+        (
+            loss > 1 / 3,
+            f"cropping to {plan.width}×{plan.height} cuts {loss:.0%} of the picture away; choose a closer aspect",
+        ),
+        (
+            scale > 1,
+            f"the picture is {image.width}×{image.height} and is enlarged {scale:.2f}× to {plan.width}×{plan.height}",
+        ),
         (image.has_alpha, f"transparent pixels are put on {plan.background}"),
         (image.animated_frames > 1, f"animated picture: the first of {image.animated_frames} frames is used"),
     ]
@@ -242,8 +257,8 @@ def _clip_warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> 
         ),
         (
             plan.fps != TRAINED_FPS and model.trained_fps == TRAINED_FPS,
-            f"the model was trained at {TRAINED_FPS} fps; at {plan.fps:g} fps motion plays {plan.fps / TRAINED_FPS:.2g}× "
-            "as fast; --fps 16 gives natural speed",
+            f"the model was trained at {TRAINED_FPS} fps; at {plan.fps:g} fps motion plays "
+            f"{plan.fps / TRAINED_FPS:.2g}× as fast; --fps 16 gives natural speed",
         ),
         (
             plan.model_frames > model.trained_frames,
@@ -260,7 +275,12 @@ def _clip_warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> 
             "steps' cost)",
         ),
         (
-            0 < plan.boundary_ratio < 1 and len({s.expert for s in plan.steps}) == 1 if plan.boundary_ratio else False,
-            f"all steps fall on one side of the boundary {plan.boundary_ratio}: only the {plan.steps[0].expert} expert works",
+            model.boundary_ratio is None and request.guidance_scale_low is not None,
+            f"guidance_scale_low has no effect: {model.name} is one merged expert, which follows guidance_scale_high",
+        ),
+        (
+            plan.boundary_ratio not in (None, 0, 1) and len({step.expert for step in plan.steps}) == 1,
+            f"all steps fall on one side of the boundary {plan.boundary_ratio}: only the {plan.steps[0].expert} expert "
+            "works",
         ),
     ]
