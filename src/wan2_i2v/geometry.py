@@ -52,9 +52,7 @@ def model_frames(num_frames: int) -> int:
 
 def latent_shape(frames: int, height: int, width: int) -> LatentShape:
     """Latent shape of `frames` (4n+1) pictures of `height` × `width` pixels (multiples of 16)."""
-    return LatentShape(
-        (frames - 1) // VAE_SCALE_TEMPORAL + 1, height // VAE_SCALE_SPATIAL, width // VAE_SCALE_SPATIAL
-    )
+    return LatentShape((frames - 1) // VAE_SCALE_TEMPORAL + 1, height // VAE_SCALE_SPATIAL, width // VAE_SCALE_SPATIAL)
 
 
 def snap(value: float) -> int:
