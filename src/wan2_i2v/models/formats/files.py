@@ -106,7 +106,7 @@ def torch_header(path: Path) -> Header:
 def _load_pth(path: Path, device: str) -> dict[str, torch.Tensor]:
     try:
         loaded = torch.load(path, map_location=device, weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path} cannot be read as plain weights ({type(error).__name__}: {str(error).splitlines()[0]}). "
             "It is cut short or holds code; download it again or get the .safetensors file."

@@ -153,7 +153,7 @@ def _check_supported(header: Header, found: Mapping[str, Entry]) -> None:
     foreign: dict[str, str] = {}
     for entry in found.values():
         dtype = header.tensors[entry.stored].dtype
-        if dtype not in SUPPORTED or (entry.scale and not dtype.startswith("F8")):
+        if dtype not in SUPPORTED:
             foreign.setdefault(dtype, entry.stored)
     if foreign:
         listed = ", ".join(f"{dtype} ({name})" for dtype, name in sorted(foreign.items()))
