@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 
@@ -93,6 +93,21 @@ class DeviceError(Wan2I2VError):
 
 class Cancelled(Wan2I2VError):
     code, http_status, exit_code = "cancelled", 409, 130
+
+
+def from_dict(data: Mapping[str, Any]) -> Wan2I2VError:
+    """Undo `to_dict`: the error as an exception of its class again, with the same message and attributes."""
+    cls = next((cls for cls in _tree(Wan2I2VError) if cls.code == data.get("code")), Wan2I2VError)
+    error = cls.__new__(cls)
+    error.args = (str(data.get("message", "")),)
+    error.__dict__.update({name: value for name, value in data.items() if name not in ("code", "message")})
+    return error
+
+
+def _tree(cls: type[Wan2I2VError]) -> Iterator[type[Wan2I2VError]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from _tree(below)
 
 
 def shorten(value: object, limit: int = 80) -> str:

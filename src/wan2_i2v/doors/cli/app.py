@@ -1,0 +1,69 @@
+"""The command line's root: commands, `--version`, and errors turned into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+import wan2_i2v
+from wan2_i2v.doors.cli import doctor, generate, inspect, output, plan, presets, resume
+from wan2_i2v.errors import Wan2I2VError, translate
+
+DEBUG_VARIABLE = "WAN2_I2V_DEBUG"
+
+app = typer.Typer(
+    name="wan2-i2v",
+    help="Turn pictures into short videos with Wan2.2 I2V on this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Environment: WAN2_I2V_INPUT and WAN2_I2V_OUTPUT name the folders (default: input and output), "
+    f"{DEBUG_VARIABLE}=1 shows tracebacks.",
+)
+for name, command in (
+    ("generate", generate.generate),
+    ("plan", plan.plan),
+    ("resume", resume.resume),
+    ("inspect", inspect.inspect),
+    ("presets", presets.presets),
+    ("doctor", doctor.doctor),
+):
+    app.command(name)(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wan2-i2v {wan2_i2v.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Turn pictures into short videos with Wan2.2 I2V on this machine."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; the codes are listed in `errors.py`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(args=given, prog_name="wan2-i2v", standalone_mode=False)
+    except TyperException as error:
+        output.usage_error(error.format_message(), as_json="--json" in given)
+        return int(error.exit_code)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            raise
+        known = translate(error, "running wan2-i2v")
+        if type(known) is Wan2I2VError and known is not error:
+            known = Wan2I2VError(f"{known}; {DEBUG_VARIABLE}=1 shows where")
+        output.error(known, as_json="--json" in given)
+        return known.exit_code
+    return int(code or 0)

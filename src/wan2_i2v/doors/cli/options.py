@@ -1,0 +1,102 @@
+"""The flags of `generate` and `plan`, made from the fields of `GenerateRequest`: types, help, defaults are its own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+
+from wan2_i2v.request import GenerateRequest
+
+CLIP, SAMPLING, FILES = "Clip", "Sampling", "Files and machine"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One field of the request on the command line: its names and the panel of the help that it stands in."""
+
+    field: str
+    panel: str
+    names: tuple[str, ...]
+
+
+FLAGS = (
+    Flag("prompt", CLIP, ("--prompt", "-p")),
+    Flag("negative_prompt", CLIP, ("--negative-prompt", "-n")),
+    Flag("width", CLIP, ("--width", "-w")),
+    Flag("height", CLIP, ("--height",)),
+    Flag("num_frames", CLIP, ("--length", "--num-frames", "-l")),
+    Flag("fps", CLIP, ("--fps",)),
+    Flag("seed", CLIP, ("--seed",)),
+    Flag("crop", CLIP, ("--crop",)),
+    Flag("background", CLIP, ("--background",)),
+    Flag("recipe", SAMPLING, ("--recipe",)),
+    Flag("num_inference_steps", SAMPLING, ("--steps", "-s")),
+    Flag("sampler", SAMPLING, ("--sampler",)),
+    Flag("scheduler", SAMPLING, ("--scheduler",)),
+    Flag("flow_shift", SAMPLING, ("--shift",)),
+    Flag("boundary_ratio", SAMPLING, ("--boundary",)),
+    Flag("guidance_scale_high", SAMPLING, ("--cfg-high",)),
+    Flag("guidance_scale_low", SAMPLING, ("--cfg-low",)),
+    Flag("container", FILES, ("--format", "--container")),
+    Flag("crf", FILES, ("--crf",)),
+    Flag("output", FILES, ("--output", "-o")),
+    Flag("job_id", FILES, ("--job-id",)),
+    Flag("overwrite", FILES, ("--overwrite",)),
+    Flag("model", FILES, ("--model",)),
+    Flag("device", FILES, ("--device",)),
+)
+
+EXTRA = {
+    "cfg": Annotated[
+        float | None, typer.Option("--cfg", help="CFG of both experts; 1 is off", rich_help_panel=SAMPLING)
+    ],
+    "batch_size": Annotated[
+        int, typer.Option("--batch-size", help="Videos per picture, with seeds s, s+1, …", rich_help_panel=CLIP)
+    ],
+    "preset": Annotated[
+        str | None,
+        typer.Option("--preset", help="Prompts and length by name; see wan2-i2v presets", rich_help_panel=CLIP),
+    ],
+}
+EXTRA_DEFAULTS: dict[str, Any] = {"batch_size": 1}
+
+
+def request_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command all flags of a request; they reach it as keyword arguments, None where not given."""
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> int:
+        return command(**values)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters += [_parameter(flag.field, _annotation(flag), None) for flag in FLAGS]
+    parameters += [_parameter(name, kind, EXTRA_DEFAULTS.get(name)) for name, kind in EXTRA.items()]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    # Typer reads both; what it looks for stands in the signature.
+    with_options.__annotations__ = {}
+    return with_options
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _annotation(flag: Flag) -> Any:
+    info = GenerateRequest.model_fields[flag.field]
+    default = "" if info.default in (None, False, "") else f"; default {info.default}"
+    option = typer.Option(*flag.names, help=f"{info.description}{default}", rich_help_panel=flag.panel)
+    return Annotated[_plain(info.annotation) | None, option]
+
+
+def _plain(annotation: Any) -> Any:
+    """The type that a command line can parse: without None and without limits, which the request checks itself."""
+    if get_origin(annotation) in (Union, UnionType):
+        return _plain(next(option for option in get_args(annotation) if option is not NoneType))
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
