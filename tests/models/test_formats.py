@@ -16,6 +16,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 
 from wan2_i2v.errors import CheckpointError
+from wan2_i2v.models.formats import decoding
 from wan2_i2v.models.formats.opening import compute_dtype, load, open_component
 
 
@@ -208,6 +209,23 @@ def test_ggml_types_equal_the_packages_own_routines(kind: str) -> None:
     packed = Packed(torch.from_numpy(data), kind, (6, 4 * block))
     assert torch.equal(dequantise(packed, torch.float32), torch.from_numpy(expected))
     assert torch.equal(dequantise(packed, torch.bfloat16), torch.from_numpy(expected).bfloat16())
+    on_device = decoding.ggml_blocks(packed.data.reshape(-1, size), qtype)
+    assert torch.equal(on_device.reshape(6, -1), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("columns", [256, 255])
+def test_fp8_table_equals_arithmetic(dtype: torch.dtype, stored: torch.dtype, columns: int) -> None:
+    codes = torch.arange(256, dtype=torch.uint8).repeat(3, 1)[:, :columns].contiguous().view(stored)
+    for scale in (None, torch.tensor(0.0123), torch.tensor([3.7])):
+        expected = codes.float() if scale is None else codes.float() * scale
+        for data in (codes, codes[1:]):
+            found = decoding.fp8(data, scale, dtype)
+            wanted = expected[-len(data) :].to(dtype)
+            assert found.shape == wanted.shape
+            assert torch.equal(found.nan_to_num(), wanted.nan_to_num())
+            assert torch.equal(found.isnan(), wanted.isnan())
 
 
 @pytest.mark.parametrize("kind", ["Q4_K", "Q6_K"])
