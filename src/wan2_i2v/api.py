@@ -52,13 +52,16 @@ def plan(request: GenerateRequest) -> JobPlan:
     return _order(request, {}).plan
 
 
-def prepare(requests: Sequence[GenerateRequest]) -> list[Order | Wan2I2VError]:
-    """Plan every request, in order; what cannot work becomes its error, and the others stand."""
+def prepare(requests: Sequence[GenerateRequest], *, rename: bool = False) -> list[Order | Wan2I2VError]:
+    """Plan every request, in order; what cannot work becomes its error, and the others stand.
+
+    A `job_id` that a different job has is refused, or gets the next free number when `rename` is true.
+    """
     taken: dict[str, JobPlan] = {}
     prepared: list[Order | Wan2I2VError] = []
     for request in requests:
         try:
-            order = _order(request, taken)
+            order = _order(request, taken, rename=rename)
         except (Wan2I2VError, OSError) as error:
             prepared.append(translate(error, f"planning {request.image}"))
             continue
@@ -149,7 +152,7 @@ def find_job(job: str | Path) -> Workspace:
     raise JobNotFound(f"no job {str(job)!r}. {hint}")
 
 
-def _order(request: GenerateRequest, taken: dict[str, JobPlan]) -> Order:
+def _order(request: GenerateRequest, taken: dict[str, JobPlan], *, rename: bool = False) -> Order:
     """Plan one request under a job id that is free, or that stands for the very same plan. `taken` ids are not free."""
     from wan2_i2v import devices, pictures, places
     from wan2_i2v.models import catalog
@@ -161,7 +164,7 @@ def _order(request: GenerateRequest, taken: dict[str, JobPlan]) -> Order:
     draft = plan_job(
         located, pictures.read_facts(picture), catalog.find(request.model), devices.detect(request.device), draw_seed()
     )
-    planned = _named(draft, explicit=request.job_id is not None, taken=taken)
+    planned = _named(draft, explicit=request.job_id is not None and not rename, taken=taken)
     places.check_writable(planned)
     return Order(request, planned, _workspace(planned.job_id))
 

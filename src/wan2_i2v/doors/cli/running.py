@@ -65,11 +65,12 @@ def problem_of(record: Record) -> Wan2I2VError | None:
 def describe(record: Record) -> str:
     """One line: what the video is and how long it took."""
     plan = record.plan
-    checks = len(record.verification.checks) if record.verification is not None else 0
-    verdict = f"{checks} checks passed" if problem_of(record) is None else "not verified"
+    checks = record.verification.checks if record.verification is not None else ()
+    passed = sum(check.passed for check in checks)
     return (
         f"  {plan.width}×{plan.height}, {plan.num_frames} frames at {plan.fps:g} fps ({plan.duration_s:.3f} s), "
-        f"seed {plan.seed}, {verdict}, {sum(record.seconds.values()):.1f} s of work"
+        f"seed {plan.seed}, {passed} of {len(checks)} checks passed, "
+        f"{sum(record.seconds.values()):.1f} s of work"
     )
 
 
