@@ -25,7 +25,7 @@ from wan2_i2v.stages import tensors
 from wan2_i2v.stages.base import Context, Job, Stage, no_model, one_step
 from wan2_i2v.workspace import save_json
 
-# Measured on synthetic clips (docs/verification.md), mean and peak flow: frozen, at the default quality, 0.003 and 0.041;
+# Measured on synthetic clips (docs/verification.md), mean and peak flow: frozen, at default quality, 0.003 and 0.041;
 # a spot of a tenth of the picture that sways by 1 % of its height 0.013 and 0.159; the slowest zoom 0.08 and 0.18.
 # The blurred luma of a fade changes by 5 and more, that of noise by 0.9.
 LEAST_FLOW_MEAN = 0.06
