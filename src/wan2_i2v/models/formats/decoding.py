@@ -28,17 +28,17 @@ def fp8(data: torch.Tensor, scale: torch.Tensor | None, dtype: torch.dtype) -> t
 
 
 def ggml(data: torch.Tensor, encoding: str, dtype: torch.dtype) -> torch.Tensor:
-    """`data` bytes of whole blocks of a GGML type → flat weights."""
+    """`data` (rows…, bytes of whole blocks) of a GGML type → weights (rows, columns)."""
     kind = gguf.GGMLQuantizationType[encoding]
     block_size, type_size = gguf.GGML_QUANT_SIZES[kind]
-    blocks = data.view(torch.uint8).reshape(-1, type_size)
-    out = torch.empty((blocks.shape[0], block_size), dtype=dtype, device=blocks.device)
+    rows = data.view(torch.uint8).reshape(-1, data.shape[-1])
+    out = torch.empty((rows.shape[0], rows.shape[1] // type_size * block_size), dtype=dtype, device=rows.device)
     for part in _slices(*out.shape):
-        if blocks.device.type == "cpu":
-            out[part] = torch.from_numpy(gguf.dequantize(blocks[part].numpy(), kind))
+        if rows.device.type == "cpu":
+            out[part] = torch.from_numpy(gguf.dequantize(rows[part].numpy(), kind))
         else:
-            out[part] = ggml_blocks(blocks[part], kind)
-    return out.flatten()
+            out[part] = ggml_blocks(rows[part].reshape(-1, type_size), kind).reshape(-1, out.shape[1])
+    return out
 
 
 def ggml_blocks(blocks: torch.Tensor, kind: gguf.GGMLQuantizationType) -> torch.Tensor:
