@@ -63,12 +63,15 @@ class Identity:
         """`high` or `low` where the file's own name says so, else None."""
         return noise_hint(self.path)
 
+    @property
+    def named(self) -> str:
+        """The title with the dimensions that tell its kind."""
+        dims = ", ".join(f"{name} {value}" for name, value in self.dims.items())
+        return f"{self.title} ({dims})" if dims else self.title
+
     def describe(self) -> str:
         """One line for people."""
-        dims = ", ".join(f"{name} {value}" for name, value in self.dims.items())
-        text = f"{self.title}, {self.precision}, {self.parameters / 1e9:.2f} billion parameters" + (
-            f" ({dims})" if dims else ""
-        )
+        text = f"{self.named}, {self.precision}, {self.parameters / 1e9:.2f} billion parameters"
         return text if self.usable else f"{text}. Get instead: {self.instead}"
 
 
@@ -109,8 +112,8 @@ def expect(header: Header, part: str) -> Identity:
     identity = identify_header(header)
     if part in identity.prefixes:
         return identity
-    belongs = " This file goes with --lora-high or --lora-low." if identity.slug == LORA.slug else ""
-    raise CheckpointError(f"{header.path} is {identity.title}, not {ROLES[part]}. Get {WANTED[part]}.{belongs}")
+    belongs = " Or give this file as a LoRA, beside a model." if identity.slug == LORA.slug else ""
+    raise CheckpointError(f"{header.path} is {identity.named}, not {ROLES[part]}. Get {WANTED[part]}.{belongs}")
 
 
 def check_pair(high: Path, low: Path) -> None:

@@ -69,7 +69,7 @@ def _per_layer_positions(shapes: Shapes) -> bool:
 
 T5_VOCABULARY = 32128
 
-_T5 = _either(_has("SelfAttention.relative_attention_bias"), _has("enc.blk.0.attn_q"))
+_T5 = _has("SelfAttention.relative_attention_bias")
 
 LORA_MARKS = (".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", "lora_unet_", "lora_transformer_")
 
@@ -95,8 +95,8 @@ KINDS: tuple[Kind, ...] = (
         instead=EXPERTS,
     ),
     Kind("wan2.2-i2v-a14b", "a Wan2.2 I2V A14B expert", _channels(36), part="transformer"),
-    Kind("wan-t2v", "a Wan text-to-video model (16 input channels)", _channels(16), instead=EXPERTS),
-    Kind("wan2.2-ti2v-5b", "Wan2.2 TI2V-5B (48 input channels)", _channels(48), instead=EXPERTS),
+    Kind("wan-t2v", "a Wan text-to-video model", _channels(16), instead=EXPERTS),
+    Kind("wan2.2-ti2v-5b", "Wan2.2 TI2V-5B", _channels(48), instead=EXPERTS),
     Kind("wan-other", "another Wan model", _wan(lambda shapes: True), instead=EXPERTS),
     Kind(
         "wan2.2-vae",
@@ -137,11 +137,12 @@ KINDS: tuple[Kind, ...] = (
         "a UMT5 text encoder",
         _either(
             _has("token_embedding.weight", "pos_embedding.embedding.weight", "attn.q."),
-            lambda shapes: _T5(shapes) and _per_layer_positions(shapes) and not _has("enc.blk.")(shapes),
+            lambda shapes: _T5(shapes) and _per_layer_positions(shapes),
         ),
         part="text_encoder",
     ),
-    Kind("t5", "a T5 text encoder (as Flux and SD3 use)", _T5, instead=UMT5),
+    Kind("t5-gguf", "a text encoder in GGUF form, which is not read", _has("enc.blk.0.attn_q"), instead=UMT5),
+    Kind("t5", "a T5 text encoder, as Flux and SD3 use,", _T5, instead=UMT5),
     Kind("clip-text", "a CLIP text encoder", _has("text_model.encoder.layers.0."), instead=UMT5),
     Kind(
         "clip-vision",
