@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import av
 import numpy as np
 import pytest
@@ -49,16 +51,21 @@ def test_facts_of_another_codec(tmp_path):
     assert (facts.width, facts.height, facts.duration_s, facts.rotation) == (128, 96, 0.4, 0)
 
 
-@pytest.mark.parametrize("container", ["mp4", "gif", "webp"])
+@pytest.mark.parametrize("container", ["mp4", "webp"])
 def test_a_truncated_clip_is_refused(container, tmp_path):
     with pytest.raises(InvalidRequest, match="cannot be read"):
         list(reader.frames(truncated(container, tmp_path)))
 
 
-def test_a_truncated_webm_has_fewer_frames(tmp_path):
-    """WebM is a stream: its beginning is a whole file."""
-    path = truncated("webm", tmp_path)
-    assert len(list(reader.frames(path))) == reader.probe(path).frames < 30
+@pytest.mark.parametrize("container", ["webm", "gif"])
+def test_a_truncated_stream_never_passes_for_whole(container, tmp_path):
+    """The beginning of a WebM is a whole file; for GIF it depends on the FFmpeg version."""
+    path = truncated(container, tmp_path)
+    found = 0
+    with contextlib.suppress(InvalidRequest):
+        for _ in reader.frames(path):
+            found += 1
+    assert 0 < found < 30
 
 
 def truncated(container, folder):
@@ -88,6 +95,18 @@ def test_sound_alone_is_no_clip(tmp_path):
         output.mux(stream.encode(None))
     with pytest.raises(InvalidRequest, match="a file with a video stream"):
         reader.probe(path)
+
+
+def test_a_clip_without_a_whole_frame_is_refused(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, clips.moving(5), clips.form("mp4"))
+    data = path.read_bytes()
+    start = data.index(b"mdat") + 4
+    path.write_bytes(data[:start] + bytes(len(data) - start))
+    with pytest.raises(InvalidRequest, match=r"clip\.mp4"):
+        reader.probe(path)
+    with pytest.raises(InvalidRequest, match=r"clip\.mp4"):
+        list(reader.frames(path))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -103,16 +103,20 @@ def _video(container: av.container.InputContainer, path: Path) -> VideoStream:
 def _probe_stream(path: Path) -> VideoFacts:
     with av.open(path) as container:
         stream = _video(container, path)
-        packets = [(packet.pts or 0, packet.duration or 0) for packet in container.demux(stream) if packet.size]
-        if not packets or stream.time_base is None:
+        clock, rate = stream.time_base, stream.average_rate
+        one = int(1 / (rate * clock)) if rate and clock else 0
+        packets = [(packet.pts or 0, packet.duration or one) for packet in container.demux(stream) if packet.size]
+        if not packets or clock is None:
             raise InvalidRequest("video", str(path), "a video with at least one frame")
         begin, end = min(pts for pts, _ in packets), max(pts + duration for pts, duration in packets)
-        duration = float((end - begin) * stream.time_base)
+        duration = float((end - begin) * clock)
         container.seek(0)
-        first = next(container.decode(stream))
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise InvalidRequest("video", str(path), "a video of which at least one frame can be decoded")
         context = stream.codec_context
         name = container.format.name
-        exact = stream.average_rate if name != "gif" else None
+        exact = rate if name != "gif" else None
         return VideoFacts(
             container=next((known for known in ("mp4", "webm") if known in name.split(",")), name),
             codec=context.name,
