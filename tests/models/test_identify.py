@@ -12,6 +12,8 @@ import format_files as files
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wan2_i2v.errors import CheckpointError
 from wan2_i2v.models.formats.headers import fingerprint, read_header
@@ -190,6 +192,8 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "short": ("a.safetensors", b"\x05", "is no safetensors file"),
     "header cut": ("a.safetensors", struct.pack("<Q", 5000) + b'{"a":', "is cut short: 13 bytes end inside its header"),
     "header garbage": ("a.safetensors", struct.pack("<Q", 4) + b"{{{{", "is damaged"),
+    "header of another kind": ("a.safetensors", struct.pack("<Q", 8) + b'{"a": 3}', "is damaged"),
+    "header without offsets": ("a.safetensors", struct.pack("<Q", 9) + b'{"a": {}}', "is damaged"),
     "GGUF cut": ("a.gguf", b"GGUF" + struct.pack("<IQQ", 3, 5, 0), "damaged or cut-short GGUF"),
 }
 
@@ -235,6 +239,31 @@ def test_files_cut_short(tiny_wan: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="cut-short GGUF"):
         identify(tmp_path / "cut.gguf")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder, arrays = tmp_path_factory.mktemp("small"), {"blocks.0.ffn.0.weight": np.ones((2, 64), np.float32)}
+    plain = files.save(folder / "a.safetensors", {key: torch.from_numpy(value) for key, value in arrays.items()})
+    packed = files.save_gguf(folder / "a.gguf", arrays, "Q8_0")
+    torch.save({key: torch.from_numpy(value) for key, value in arrays.items()}, folder / "a.pth")
+    # A GGUF file ends in padding, which may be missing without harm.
+    return {
+        ".safetensors": plain.read_bytes(),
+        ".gguf": packed.read_bytes().rstrip(b"\0"),
+        ".pth": (folder / "a.pth").read_bytes(),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".gguf", ".pth"])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_cut_anywhere_is_a_checkpoint_error(
+    suffix: str, share: float, small: dict[str, bytes], tmp_path_factory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"cut{suffix}"
+    path.write_bytes(small[suffix][: int(share * len(small[suffix]))])
+    with pytest.raises(CheckpointError):
+        identify(path)
 
 
 @pytest.mark.parametrize(

@@ -159,14 +159,15 @@ def _read_safetensors(file: Path) -> tuple[dict[str, TensorInfo], dict[str, str]
         raise CheckpointError(f"{file} is cut short: {size:,} bytes end inside its header. Download it again.")
     try:
         entries: dict[str, Any] = json.loads(raw)
-    except ValueError:
-        raise CheckpointError(f"{file} is damaged: its header is not JSON. Download it again.") from None
-    metadata = entries.pop("__metadata__", {})
-    end = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        metadata = dict(entries.pop("__metadata__", {}))
+        tensors = {name: _info(entry, file) for name, entry in entries.items()}
+        end = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CheckpointError(f"{file} is damaged: its header is no list of tensors. Download it again.") from None
     if size != end:
         state = "cut short" if size < end else "damaged"
         raise CheckpointError(f"{file} is {state}: {size:,} bytes, its header says {end:,}. Download it again.")
-    return {name: _info(entry, file) for name, entry in entries.items()}, metadata
+    return tensors, metadata
 
 
 def _info(entry: dict[str, Any], file: Path) -> TensorInfo:

@@ -71,7 +71,10 @@ class Identity:
 
     def describe(self) -> str:
         """One line for people."""
-        text = f"{self.named}, {self.precision}, {self.parameters / 1e9:.2f} billion parameters"
+        size = (
+            f"{self.parameters / 1e9:.2f} billion" if self.parameters >= 1e8 else f"{self.parameters / 1e6:.2f} million"
+        )
+        text = f"{self.named}, {self.precision}, {size} parameters"
         return text if self.usable else f"{text}. Get instead: {self.instead}"
 
 
