@@ -133,6 +133,9 @@ def replacing_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for entry in temporary.iterdir():
+            with entry.open("rb") as written:
+                os.fsync(written.fileno())
         sync_folder(temporary)
         if path.exists():
             if not overwrite:
