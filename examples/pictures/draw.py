@@ -1,4 +1,4 @@
-"""Draws the example pictures beside this file, from shapes and gradients alone. Run: python examples/pictures/draw.py"""
+"""Draws the example pictures beside this file from shapes and gradients. Run: python examples/pictures/draw.py"""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ def _csv(path: Path, text: str) -> Rows:
             else:
                 yield reader.line_num, {name: value for name, value in cells.items() if value not in (None, "")}
     except csv.Error as error:
-        where = f"{path.name} line {reader.line_num}"
-        yield reader.line_num, InvalidJobList(where, "", "comma-separated values", f"{error}.")
+        line = reader.reader.line_num
+        yield line, InvalidJobList(f"{path.name} line {line}", "", "comma-separated values", f"{error}.")
 
 
 def _yaml(path: Path, text: str) -> Rows:

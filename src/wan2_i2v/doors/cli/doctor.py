@@ -28,7 +28,10 @@ Check = dict[str, Any]
 
 
 def doctor(model: Model = None, json: AsJson = False) -> int:
-    """Check Python, torch, devices, memory, disk and models, and say what will run."""
+    """Say what will run on this machine.
+
+    Looks at Python, torch, devices, memory, disk and models. Exits with 0 when all is well.
+    """
     from wan2_i2v.models import catalog
 
     checks = [_check(name, look) for name, look in CHECKS]

@@ -24,7 +24,10 @@ Images = Annotated[
 
 @request_options
 def generate(*, images: Images, quiet: Quiet = False, json: AsJson = False, **options: Any) -> int:
-    """Make a verified video of every picture. Prints the videos' paths."""
+    """Make a video of every picture.
+
+    Prints the paths of the videos. Exits with 0 only when all of them exist and passed their checks.
+    """
     from wan2_i2v.api import Order
     from wan2_i2v.doors.cli import inputs, running
 

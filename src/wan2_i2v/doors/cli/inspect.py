@@ -16,7 +16,10 @@ Video = Annotated[
 
 
 def inspect(video: Video, json: AsJson = False) -> int:
-    """Show the request, plan and verification that a video carries inside, and its file's facts."""
+    """Show how a video was made.
+
+    Prints the request, plan and verification that the video carries inside, and what its file is.
+    """
     from wan2_i2v.media import metadata, reader
     from wan2_i2v.request import describe_path
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @request_options
 def plan(*, images: Images, json: AsJson = False, **options: Any) -> int:
-    """Show every number that generate would use, and run nothing."""
+    """Show what generate would do.
+
+    Every number that it would use, the memory that it needs, and warnings. Nothing is run or written.
+    """
     from wan2_i2v.api import Order
     from wan2_i2v.doors.cli import inputs
 

@@ -13,7 +13,7 @@ from wan2_i2v.presets import PROMPT_PRESETS, RECIPES
 
 
 def presets(json: AsJson = False) -> int:
-    """List recipes for --recipe and prompt presets for --preset."""
+    """List recipes and prompt presets."""
     if json:
         recipes = [dataclasses.asdict(recipe) for recipe in RECIPES.values()]
         output.result(

@@ -13,7 +13,10 @@ Jobs = Annotated[list[str], typer.Argument(metavar="JOB", help="Job ids, or fold
 
 
 def resume(jobs: Jobs, quiet: Quiet = False, json: AsJson = False) -> int:
-    """Go on with jobs after the last artifact that they left. The video is the same as without the stop."""
+    """Go on with stopped jobs.
+
+    They continue after their last finished step; the video is the same as without the stop.
+    """
     from wan2_i2v import api
     from wan2_i2v.doors.cli import running
 
