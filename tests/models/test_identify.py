@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import struct
 from pathlib import Path
@@ -20,20 +19,6 @@ from wan2_i2v.models.formats.headers import fingerprint, read_header
 from wan2_i2v.models.formats.identify import check_pair, expect, identify, noise_hint
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-def sparse(path: Path, shapes: Shapes, dtype: str = "F16") -> Path:
-    """A safetensors file of true sizes that takes no room: its header, then a hole."""
-    header, end, width = {}, 0, {"F16": 2, "BF16": 2, "F8_E4M3": 1, "F32": 4}[dtype]
-    for name, shape in shapes.items():
-        size = int(np.prod(shape, dtype=np.int64)) * width
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    with path.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        stream.truncate(8 + len(text) + end)
-    return path
 
 
 def wan(dim: int, channels: int, layers: int, *, out: int = 16, prefix: str = "") -> Shapes:
@@ -134,7 +119,7 @@ WRONG: dict[str, tuple[str, Shapes, str]] = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_files_are_named(kind: str, tmp_path: Path) -> None:
     part, shapes, message = WRONG[kind]
-    path = sparse(tmp_path / "model.safetensors", shapes)
+    path = files.sparse(tmp_path / "model.safetensors", shapes)
     with pytest.raises(CheckpointError, match=message) as raised:
         expect(read_header(path), part)
     assert str(path) in str(raised.value)
@@ -156,7 +141,7 @@ RIGHT: dict[str, tuple[str, Shapes, str]] = {
 @pytest.mark.parametrize("kind", RIGHT)
 def test_right_files_pass(kind: str, tmp_path: Path) -> None:
     part, shapes, slug = RIGHT[kind]
-    identity = expect(read_header(sparse(tmp_path / "model.safetensors", shapes)), part)
+    identity = expect(read_header(files.sparse(tmp_path / "model.safetensors", shapes)), part)
     assert identity.slug == slug
     assert identity.usable
     if part == "transformer":
@@ -173,7 +158,7 @@ def test_precision_and_description(tiny_wan: ModuleType, tmp_path: Path) -> None
     arrays = {key: value.numpy() for key, value in weights.items()}
     identity = identify(files.save_gguf(tmp_path / "a.gguf", arrays, "Q8_0"))
     assert (identity.precision.split(" + ")[0], identity.container) == ("Q8_0", "gguf")
-    assert "Get instead:" in identify(sparse(tmp_path / "t2v.safetensors", wan(5120, 16, 40))).describe()
+    assert "Get instead:" in identify(files.sparse(tmp_path / "t2v.safetensors", wan(5120, 16, 40))).describe()
 
 
 BROKEN: dict[str, tuple[str, bytes, str]] = {
@@ -218,7 +203,7 @@ def test_missing_paths(tmp_path: Path) -> None:
 
 def test_two_checkpoints_in_one_folder(tmp_path: Path) -> None:
     for name in ("a.safetensors", "b.safetensors"):
-        sparse(tmp_path / name, wan(64, 36, 1))
+        files.sparse(tmp_path / name, wan(64, 36, 1))
     with pytest.raises(CheckpointError, match="Leave one checkpoint in the folder"):
         identify(tmp_path)
 
