@@ -141,12 +141,22 @@ def replacing_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             if not overwrite:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             path.rename(old)
-        temporary.rename(path)
+        _rename_folder(temporary, path)
         sync_folder(path.parent)
     finally:
         for leftover in (temporary, old):
             if leftover.exists():
                 shutil.rmtree(leftover)
+
+
+def _rename_folder(temporary: Path, path: Path) -> None:
+    """Rename, in one step that only one process can win. Raises FileExistsError when `path` has something in it."""
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -166,3 +169,29 @@ def test_a_missing_file_is_named(tmp_path):
 def test_any_text_survives(text, clip, container, tmp_path):
     metadata.embed(clip, tmp_path / "out", container, {"plan": text}, overwrite=True)
     assert metadata.read(tmp_path / "out") == {"plan": text}
+
+
+def test_file_systems_without_links(clip, container, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    metadata.embed(clip, tmp_path / "out", container, {"plan": 1}, overwrite=False)
+    assert metadata.read(tmp_path / "out") == {"plan": 1}
+    with pytest.raises(OutputError):
+        metadata.embed(clip, tmp_path / "out", container, {"plan": 2}, overwrite=False)
+
+
+def test_of_many_writers_one_wins(clip, container, tmp_path):
+    def write(number):
+        try:
+            metadata.embed(clip, tmp_path / "out", container, {"plan": number}, overwrite=False)
+        except OutputError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [number for number in pool.map(write, range(8)) if number is not None]
+    assert len(winners) == 1
+    assert metadata.read(tmp_path / "out") == {"plan": winners[0]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", "out"]
