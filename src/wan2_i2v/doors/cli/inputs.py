@@ -30,7 +30,7 @@ def planned(images: Sequence[str], options: Mapping[str, Any]) -> list[Entry]:
 
     Raises InvalidRequest for flags that cannot work, InvalidJobList for a list that cannot be read.
     """
-    size = options["batch_size"]
+    size = _batch_size(options["batch_size"])
     asked: list[tuple[str, GenerateRequest | Wan2I2VError]] = []
     for label, request in _requests(images, _fields(options)):
         if isinstance(request, Wan2I2VError):
@@ -57,6 +57,13 @@ def _preset(name: str | None) -> dict[str, Any]:
         raise InvalidRequest("preset", name, "a name that wan2-i2v presets lists", nearest(name, PROMPT_PRESETS))
     preset = PROMPT_PRESETS[name]
     return {"prompt": preset.prompt, "negative_prompt": preset.negative_prompt, "num_frames": preset.num_frames}
+
+
+def _batch_size(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidRequest("batch_size", text, "a whole number from 1") from None
 
 
 def _batch(request: GenerateRequest, size: int) -> tuple[GenerateRequest, ...]:

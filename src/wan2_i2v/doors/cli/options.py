@@ -54,17 +54,25 @@ FLAGS = (
 
 EXTRA = {
     "cfg": Annotated[
-        float | None, typer.Option("--cfg", help="CFG of both experts; 1 is off", rich_help_panel=SAMPLING)
+        str | None,
+        typer.Option("--cfg", help="CFG of both experts; 1 is off", metavar="FLOAT", rich_help_panel=SAMPLING),
     ],
     "batch_size": Annotated[
-        int, typer.Option("--batch-size", help="Videos per picture, with seeds s, s+1, …", rich_help_panel=CLIP)
+        str,
+        typer.Option(
+            "--batch-size",
+            help="Videos per picture, with seeds s, s+1, …; default 1",
+            metavar="INT",
+            show_default=False,
+            rich_help_panel=CLIP,
+        ),
     ],
     "preset": Annotated[
         str | None,
         typer.Option("--preset", help="Prompts and length by name; see wan2-i2v presets", rich_help_panel=CLIP),
     ],
 }
-EXTRA_DEFAULTS: dict[str, Any] = {"batch_size": 1}
+EXTRA_DEFAULTS: dict[str, Any] = {"batch_size": "1"}
 
 
 def request_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -91,8 +99,16 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _annotation(flag: Flag) -> Any:
     info = GenerateRequest.model_fields[flag.field]
     default = "" if info.default in (None, False, "") else f"; default {info.default}"
-    option = typer.Option(*flag.names, help=f"{info.description}{default}", rich_help_panel=flag.panel)
-    return Annotated[_plain(info.annotation) | None, option]
+    kind = _plain(info.annotation)
+    number = kind in (int, float)
+    option = typer.Option(
+        *flag.names,
+        help=f"{info.description}{default}",
+        metavar=kind.__name__.upper() if number else None,
+        rich_help_panel=flag.panel,
+    )
+    # Numbers reach the request as text: it refuses bad ones in the same words as every other door.
+    return Annotated[(str if number else kind) | None, option]
 
 
 def _plain(annotation: Any) -> Any:
