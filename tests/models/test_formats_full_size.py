@@ -63,6 +63,7 @@ def test_true_shapes_give_the_published_configuration(part: str, tmp_path: Path)
     component = open_component(path, part)
     grown = psutil.Process().memory_info().rss - before
     assert component.config == config
+    assert component.identity.weights == {part: component.identity.parameters}
     assert component.identity.parameters / 1e9 == pytest.approx(billions, rel=0.005)
     assert sum(component.source.stored_bytes(key) for key in shapes) == component.identity.nbytes
     assert grown < 200 * 2**20

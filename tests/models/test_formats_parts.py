@@ -221,6 +221,9 @@ def test_all_in_one_file(
     identity = identify(path)
     assert identity.parts == ("text_encoder", "transformer", "vae")
     assert identity.title == "an all-in-one checkpoint of a Wan2.2 I2V A14B expert"
+    counted = {"transformer": expert, "text_encoder": encoder, "vae": vae.state_dict()}
+    assert identity.weights == {part: sum(v.numel() for v in state.values()) for part, state in counted.items()}
+    assert identity.configs["vae"] == {"base_dim": 8, "z_dim": 16}
     loaded = load(open_component(path, "vae"), "cpu", torch.float32)
     assert all(torch.equal(value, vae.state_dict()[key]) for key, value in loaded.state_dict().items())
     transformer = open_component(path, "transformer")

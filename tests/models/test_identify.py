@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -298,11 +300,19 @@ def test_noise_hint(name: str, hint: str | None) -> None:
     assert noise_hint(Path(name)) == hint
 
 
-def test_identifying_needs_no_torch() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, wan2_i2v.models.formats.identify; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
-    )
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+def test_identifying_needs_no_torch(part: str, tmp_path: Path) -> None:
+    shapes = {
+        "transformer": wan(5120, 36, 40),
+        "vae": {"encoder.conv1.weight": (96, 3, 3, 3, 3), VAE_IN: (96, 96, 3, 3, 3), VAE_OUT: (9, 9, 3, 3, 3)},
+        "text_encoder": t5(256384, per_layer=True),
+    }[part]
+    path = files.sparse(tmp_path / "a.safetensors", shapes)
+    code = f"""
+import sys
+from pathlib import Path
+from wan2_i2v.models.formats.identify import identify
+identity = identify(Path({str(path)!r}))
+sys.exit({part!r} not in identity.configs or "torch" in sys.modules or "diffusers" in sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

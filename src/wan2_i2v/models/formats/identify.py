@@ -6,14 +6,18 @@ get instead; nothing is guessed from a file's name except the hint `noise`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wan2_i2v.errors import CheckpointError
+from wan2_i2v.models.formats.configs import CONFIG
 from wan2_i2v.models.formats.headers import Header, fingerprint, read_header
+from wan2_i2v.models.formats.naming import part_shapes
 from wan2_i2v.models.formats.signatures import EXPERTS, KINDS, LORA, UMT5, VAE, Kind, Shapes, side
 
 ROLES = {
@@ -37,7 +41,11 @@ _PREFIXES = {
 
 @dataclass(frozen=True)
 class Identity:
-    """One weight file or folder. `prefixes` gives, for each part that this package can use, its names' prefix."""
+    """One weight file or folder.
+
+    For each part that this package can use: `prefixes` its names' prefix, `configs` the arguments of its class as its
+    shapes tell them, `weights` the number of its weights. `parameters` and `nbytes` are of everything stored.
+    """
 
     path: Path
     container: str
@@ -48,7 +56,9 @@ class Identity:
     dims: Mapping[str, int]
     parameters: int
     nbytes: int
-    instead: str = field(default="")
+    configs: Mapping[str, Mapping[str, Any]]
+    weights: Mapping[str, int]
+    instead: str
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -164,6 +174,7 @@ def _foreign(header: Header) -> Kind:
 def _identity(
     header: Header, kind: Kind, title: str, shapes: Shapes, prefixes: Mapping[str, str], prefix: str
 ) -> Identity:
+    parts = {part: part_shapes(header, part, start) for part, start in prefixes.items() if part in CONFIG}
     return Identity(
         path=header.path,
         container=header.container,
@@ -174,6 +185,8 @@ def _identity(
         dims={name: value for name, value in _dims(kind, shapes).items() if value},
         parameters=header.parameters,
         nbytes=sum(info.nbytes for info in header.tensors.values()),
+        configs={part: CONFIG[part](shapes) for part, shapes in parts.items()},
+        weights={part: sum(math.prod(shape) for shape in shapes.values()) for part, shapes in parts.items()},
         instead=kind.instead,
     )
 

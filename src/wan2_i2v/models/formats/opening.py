@@ -8,25 +8,20 @@ until a weight is asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from wan2_i2v.models.formats import architecture, keys
-from wan2_i2v.models.formats.headers import Header, read_header
+from wan2_i2v.models.formats import architecture
+from wan2_i2v.models.formats.headers import read_header
 from wan2_i2v.models.formats.identify import Identity, expect
-from wan2_i2v.models.formats.source import Entry, FileSource, WeightSource, entries
+from wan2_i2v.models.formats.naming import entries_of
+from wan2_i2v.models.formats.source import FileSource, WeightSource
 
 Part = Literal["transformer", "vae", "text_encoder"]
-
-_CONFIG: dict[str, Callable[[architecture.Shapes], dict[str, Any]]] = {
-    "transformer": architecture.transformer_config,
-    "vae": architecture.vae_config,
-    "text_encoder": architecture.umt5_config,
-}
 
 
 @dataclass(frozen=True)
@@ -50,10 +45,10 @@ def open_component(path: Path, part: Part) -> Component:
     """
     header = read_header(path)
     identity = expect(header, part)
-    source = FileSource(header, _entries(header, part, identity.prefixes[part]))
+    source = FileSource(header, entries_of(header, part, identity.prefixes[part]))
     names = source.keys()
     shapes = {key: source.shape(key) for key in names}
-    config = _stored_config(path) or _CONFIG[part](shapes)
+    config = _stored_config(path) or identity.configs[part]
     expected = {name: tuple(value.shape) for name, value in architecture.skeleton(part, config).named_parameters()}
     architecture.check(path, part, shapes, expected)
     return Component(part, identity, config, source)
@@ -96,27 +91,6 @@ def finish(module: torch.nn.Module, device: torch.device | str) -> None:
     if rope is not None:
         fresh = type(rope)(rope.attention_head_dim, rope.patch_size, rope.max_seq_len)
         module.rope = fresh.to(device)
-
-
-def _entries(header: Header, part: Part, prefix: str) -> dict[str, Entry]:
-    names = {name.removeprefix(prefix) for name in header.tensors if name.startswith(prefix)}
-    if part == "transformer":
-        original = any(".self_attn." in name for name in names)
-        return entries(header, prefix, keys.transformer_key if original else _same)
-    if part == "vae":
-        original = any(name.startswith(("encoder.downsamples.", "decoder.upsamples.")) for name in names)
-        back = {old: new for new, old in keys.vae_keys(names).items()} if original else {}
-        return entries(header, prefix, back.get)
-    ignored = [name for name in names if name.endswith("spiece_model")]
-    if any(name.startswith("blocks.") for name in names):
-        return entries(header, prefix, keys.umt5_key, ignored)
-    if "shared.weight" in names:
-        return entries(header, prefix, _same, [*ignored, "encoder.embed_tokens.weight"])
-    return entries(header, prefix, {"encoder.embed_tokens.weight": "shared.weight"}.get, ignored)
-
-
-def _same(name: str) -> str:
-    return name
 
 
 def _stored_config(path: Path) -> dict[str, Any] | None:

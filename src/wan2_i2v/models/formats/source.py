@@ -1,13 +1,13 @@
 """Weights of one component, read lazily under the module's own (diffusers or transformers) names.
 
 `WeightSource` is what a runtime asks; `FileSource` answers it from any container. Which stored tensor is which weight
-(prefixes, the original Wan names, fp8 scales) is settled once, in `entries`, from names alone.
+is settled beforehand, in `naming`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -15,11 +15,8 @@ import torch
 from wan2_i2v.errors import CheckpointError
 from wan2_i2v.models.formats.files import open_reader
 from wan2_i2v.models.formats.headers import Header
+from wan2_i2v.models.formats.naming import Entry
 from wan2_i2v.models.formats.packed import SUPPORTED, Packed, dequantise
-
-_SCALES = (".scale_weight", ".weight_scale")
-_HINTS = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
-"""Tensors beside the weights that say how to multiply in fp8, which this package does not do."""
 
 
 class WeightSource(Protocol):
@@ -52,14 +49,6 @@ class WeightSource(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a weight lies: the stored names of its data and of its fp8 scale."""
-
-    stored: str
-    scale: str | None = None
 
 
 class FileSource:
@@ -125,27 +114,6 @@ def aligned(weight: torch.Tensor) -> torch.Tensor:
     equal weights gave outputs that differ in the last bits.
     """
     return weight.clone() if weight.device.type == "cpu" and weight.data_ptr() % 64 else weight
-
-
-def entries(
-    header: Header, prefix: str, rename: Callable[[str], str | None], ignored: Iterable[str] = ()
-) -> dict[str, Entry]:
-    """Which stored tensors below `prefix` are which weights.
-
-    `rename` gives the module's name of a stored weight; a name it does not know is kept, so that the check against the
-    architecture lists it as unexpected. `ignored` are stored names (without prefix) that are no weights.
-    """
-    names = {name.removeprefix(prefix) for name in header.tensors if name.startswith(prefix)} - set(ignored)
-    scales = {name for name in names if name.endswith(_SCALES)}
-    found: dict[str, Entry] = {}
-    for name in sorted(names - scales):
-        if name.endswith(_HINTS):
-            continue
-        stem = name.removesuffix(".weight")
-        scale = next((stem + end for end in _SCALES if name.endswith(".weight") and stem + end in scales), None)
-        scales.discard(scale or "")
-        found[rename(name) or name] = Entry(prefix + name, scale and prefix + scale)
-    return found | {name: Entry(prefix + name) for name in scales}
 
 
 def _check_supported(header: Header, found: Mapping[str, Entry]) -> None:
