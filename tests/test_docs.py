@@ -1,0 +1,58 @@
+"""The documentation agrees with the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from wan2_i2v.doors.cli import reference
+from wan2_i2v.errors import Wan2I2VError
+from wan2_i2v.presets import RECIPES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_command_line_page_is_fresh():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == reference.page(), "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_flags_exist(page):
+    known = reference.page()
+    for line in page.read_text(encoding="utf-8").splitlines():
+        for command, rest in re.findall(r"wan2-i2v ([a-z]+)\b([^`#]*)", line):
+            if line.startswith("    ") or f"`wan2-i2v {command}" in line:
+                assert f"## `wan2-i2v {command}`" in known, line
+                assert [flag for flag in re.findall(r"--[a-z-]+", rest) if flag not in known] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile(page):
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        compile(block, str(page), "exec")
+
+
+def test_the_recipes_page_has_the_numbers():
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    for recipe in RECIPES.values():
+        numbers = (f"{recipe.flow_shift:g}", str(recipe.num_inference_steps))
+        guidance = f"{recipe.guidance_scale_high:g} / {recipe.guidance_scale_low:g}"
+        assert " | ".join((recipe.sampler, recipe.scheduler, *numbers, guidance)) in page
+
+
+def test_the_quickstart_lists_every_exit_code():
+    def codes(cls):
+        return {cls.exit_code}.union(*(codes(below) for below in cls.__subclasses__()))
+
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    assert all(re.search(rf"\| {code} \|", page) for code in codes(Wan2I2VError))
