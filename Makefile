@@ -17,7 +17,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with its venv module was not found. On Debian or Ubuntu:" \
 		"apt-get install python3 python3-venv. Elsewhere: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,heif]'
+	@echo 'installing into $(VENV), once; torch is large'
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,heif]'
 	@touch $@
 
 demo: $(STAMP)
