@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/wan2-i2v generate examples/demo.jsonl --output output/demo
-	$(BIN)/python examples/contact_sheet.py output/demo
+	$(BIN)/wan2-i2v generate examples/demo.jsonl --output output/demo; code=$$?; \
+	$(BIN)/python examples/contact_sheet.py output/demo && exit $$code
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not heavy" --cov --cov-fail-under=90
