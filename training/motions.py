@@ -1,0 +1,186 @@
+"""What each motion does to a picture, as a formula: frame t from the picture, for any size.
+
+Comes in: an RGB picture, a motion's name, a random generator; goes out: frames. Speeds are in pixels per frame whatever
+the size, so that what the experts learn at small sizes holds at larger ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+PAN = 0.35
+"""Pixels per frame."""
+ZOOM = 0.0016
+"""Growth of scale per frame (natural logarithm)."""
+TURN = 0.0018
+"""Radians per frame."""
+
+Pixels = npt.NDArray[np.float32]
+Grid = tuple[Pixels, Pixels]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture, float32 RGB height × width × 3 in 0…255, with its coordinate grid and this clip's random choices."""
+
+    picture: Pixels
+    x: Pixels
+    y: Pixels
+    seed: int
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return (self.picture.shape[1] - 1) / 2, (self.picture.shape[0] - 1) / 2
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.seed)
+
+
+def scene(picture: npt.NDArray[np.uint8], seed: int) -> Scene:
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return Scene(picture.astype(np.float32), x, y, seed)
+
+
+def displacement(motion: str, s: Scene, t: int) -> Grid:
+    """Where frame t shows which point of the picture: (x, y) grids in pixels."""
+    return WARPS.get(motion, _still)(s, t)
+
+
+def frame(motion: str, s: Scene, t: int) -> npt.NDArray[np.uint8]:
+    """Frame t of the motion; frame 0 is the picture itself."""
+    if t == 0:
+        return s.picture.astype(np.uint8)
+    x, y = displacement(motion, s, t)
+    moved = cv2.remap(s.picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    light = LIGHTS.get(motion)
+    return np.clip(moved if light is None else light(s, t, moved), 0, 255).astype(np.uint8)
+
+
+def clip(motion: str, picture: npt.NDArray[np.uint8], frames: int, seed: int) -> npt.NDArray[np.uint8]:
+    """frames × height × width × 3."""
+    setting = scene(picture, seed)
+    return np.stack([frame(motion, setting, t) for t in range(frames)])
+
+
+def _still(s: Scene, t: int) -> Grid:
+    return s.x, s.y
+
+
+def _pan(across: float, down: float) -> Callable[[Scene, int], Grid]:
+    """The camera moves (across, down); the content moves the other way."""
+    return lambda s, t: (s.x + across * PAN * t, s.y + down * PAN * t)
+
+
+def _zoom(sign: float) -> Callable[[Scene, int], Grid]:
+    def warp(s: Scene, t: int) -> Grid:
+        factor, (cx, cy) = math.exp(-sign * ZOOM * t), s.centre
+        return cx + (s.x - cx) * factor, cy + (s.y - cy) * factor
+
+    return warp
+
+
+def _rotate(sign: float) -> Callable[[Scene, int], Grid]:
+    """Content turns clockwise for sign +1 (y points down)."""
+
+    def warp(s: Scene, t: int) -> Grid:
+        angle, (cx, cy) = -sign * TURN * t, s.centre
+        c, n = math.cos(angle), math.sin(angle)
+        return cx + c * (s.x - cx) - n * (s.y - cy), cy + n * (s.x - cx) + c * (s.y - cy)
+
+    return warp
+
+
+def _sway(amplitude: float, period: float) -> Callable[[Scene, int], Grid]:
+    """The middle of the picture swings sideways, its borders hold."""
+
+    def warp(s: Scene, t: int) -> Grid:
+        cx, cy = s.centre
+        window = np.exp(-(((s.x - cx) / (0.6 * cx)) ** 2 + ((s.y - cy) / (0.6 * cy)) ** 2))
+        return s.x + (amplitude * math.sin(2 * math.pi * t / period) * window).astype(np.float32), s.y
+
+    return warp
+
+
+def _ripple(s: Scene, t: int) -> Grid:
+    """A wave of 2 px that travels down and to the right; it grows in over the first frames."""
+    size = 2.0 * min(1.0, t / 8)
+    phase = 2 * math.pi * (s.x / 48 + s.y / 32 - t / 24)
+    return s.x + size * np.sin(phase).astype(np.float32), s.y + size * np.cos(phase).astype(np.float32)
+
+
+def _shake(s: Scene, t: int) -> Grid:
+    """The frame jumps by up to 3 px every other frame."""
+    jumps = s.rng().uniform(-3, 3, (256, 2))
+    across, down = jumps[(t // 2) % 256]
+    return s.x + np.float32(across), s.y + np.float32(down)
+
+
+def _recoil(s: Scene, t: int) -> Grid:
+    """A kick of 4 px at each shot, every 18 frames, that dies away."""
+    return s.x + np.float32(_kick(t)), s.y - np.float32(0.5 * _kick(t))
+
+
+def _kick(t: int) -> float:
+    return 4.0 * math.exp(-((t - 6) % 18) / 3) if t >= 6 else 0.0
+
+
+def _flash(s: Scene, t: int, moved: Pixels) -> Pixels:
+    """Light from the middle of the picture with each kick."""
+    cx, cy = s.centre
+    glow = np.exp(-(((s.x - cx) / cx) ** 2 + ((s.y - cy) / cy) ** 2))[..., None]
+    return np.asarray(moved + 140 * (_kick(t) / 4.0) ** 2 * glow * np.array([1.0, 0.9, 0.6], np.float32))
+
+
+def _bursts(s: Scene, t: int, moved: Pixels) -> Pixels:
+    """Rings of coloured light that open and fade in the upper half, a new one every 12 frames."""
+    rng, width, height = s.rng(), s.picture.shape[1], s.picture.shape[0]
+    light = np.zeros_like(moved)
+    for start in range(2, t + 1, 12):
+        x, y = rng.uniform(0.2, 0.8) * width, rng.uniform(0.15, 0.5) * height
+        colour = rng.uniform(0.3, 1.0, 3).astype(np.float32)
+        age = t - start
+        if age < 22:
+            distance = np.hypot(s.x - x, s.y - y)
+            ring = np.exp(-(((distance - 1.3 * age) / 4.0) ** 2)) + np.exp(-((distance / (3 + 0.8 * age)) ** 2))
+            light += (220 * math.exp(-age / 9) * ring)[..., None] * colour
+    return np.asarray(moved + light)
+
+
+def _gentle(s: Scene, t: int) -> Grid:
+    """A quarter of a zoom and a small sway."""
+    x, y = _zoom(0.4)(s, t)
+    swayed, _ = _sway(1.2, 48)(s, t)
+    return x + (swayed - s.x), y
+
+
+WARPS: dict[str, Callable[[Scene, int], Grid]] = {
+    "gentle": _gentle,
+    "pan_left": _pan(-1, 0),
+    "pan_right": _pan(1, 0),
+    "pan_up": _pan(0, -1),
+    "pan_down": _pan(0, 1),
+    "zoom_in": _zoom(1),
+    "zoom_out": _zoom(-1),
+    "rotate_cw": _rotate(1),
+    "rotate_ccw": _rotate(-1),
+    "turn": _rotate(1.3),
+    "sway": _sway(4.0, 36),
+    "wave": _sway(6.0, 18),
+    "ripple": _ripple,
+    "shake": _shake,
+    "combat": _recoil,
+    "fireworks": _still,
+}
+LIGHTS: dict[str, Callable[[Scene, int, Pixels], Pixels]] = {"combat": _flash, "fireworks": _bursts}
+
+
+def resolve(motion: str, rng: np.random.Generator) -> str:
+    """The motion that an open request turns into: "pan_any" is one of the four pans."""
+    return str(rng.choice(["pan_left", "pan_right", "pan_up", "pan_down"])) if motion == "pan_any" else motion

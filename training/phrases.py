@@ -1,0 +1,108 @@
+"""Phrases per motion, data for `wording`. The five samples of the knowledge base are in TRAINING as they stand."""
+
+from __future__ import annotations
+
+from wan2_i2v.presets import DEFAULT_PROMPT, PROMPT_PRESETS
+
+
+def _samples(name: str) -> tuple[str, ...]:
+    preset = PROMPT_PRESETS[name]
+    return (preset.prompt, preset.verbatim, *preset.verbatim.split(", "))
+
+
+def _pan(direction: str, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return (
+        f"pan {direction}", f"camera pans {direction}", f"the camera pans {direction}", f"slow pan to the {direction}",
+        f"the camera moves {direction}", f"camera slides {direction}", f"panning {direction}", f"tracking shot to the {direction}",
+        f"the view drifts {direction}", f"the camera glides slowly {direction}", f"camera movement: {direction}",
+        f"{direction} pan", f"move the camera {direction}", f"sweep {direction}", direction, f"dolly {direction}", *more,
+    )  # fmt: skip
+
+
+def _vertical(direction: str, word: str) -> tuple[str, ...]:
+    return _pan(
+        direction,
+        (
+            f"tilt {direction}", f"the camera tilts {direction}", f"camera tilts {direction}", f"the camera {word}",
+            f"the view {word} slowly", f"crane {direction}", f"tilting {direction}",
+        ),
+    )  # fmt: skip
+
+
+TRAINING: dict[str, tuple[str, ...]] = {
+    "static": (
+        "static", "static pose", "minimal movement, static pose", "minimal movement", "no movement", "nothing moves",
+        "completely still", "the picture stays still", "motionless", "standing still", "frozen in time", "hold still",
+        "does not move", "remains motionless", "a still image", "locked off camera, no motion", "calm and still",
+        "keeps a static pose with minimal movement", *_samples("static-portrait"),
+    ),
+    "gentle": (
+        "gentle movement", "subtle motion", "Beautiful scene with gentle movement", "comes alive softly", "slight movement",
+        "breathing life into the picture", "soft, slow motion", DEFAULT_PROMPT, "moves naturally",
+    ),
+    "pan_left": _pan("left"),
+    "pan_right": _pan("right"),
+    "pan_up": _vertical("up", "rises"),
+    "pan_down": _vertical("down", "sinks"),
+    "pan_any": ("camera pans", "the camera pans", "panning shot", "pan across the scene", "camera movement", "tracking shot"),
+    "zoom_in": (
+        "zoom in", "zooms in", "the camera zooms in", "slow zoom in", "push in", "the camera moves closer", "camera pushes in",
+        "dolly in", "closing in on the subject", "getting closer", "zooming in slowly", "move closer", "the view narrows",
+    ),
+    "zoom_out": (
+        "zoom out", "zooms out", "the camera zooms out", "slow zoom out", "pull back", "the camera pulls back", "dolly out",
+        "moving away from the subject", "getting farther away", "zooming out slowly", "move away", "the view widens",
+    ),
+    "rotate_cw": (
+        "rotate clockwise", "rotates clockwise", "the camera rolls clockwise", "turning clockwise", "rotate", "rotating",
+        "the picture rotates", "rotates slowly", "turns to the right around its centre", "roll right", "tilt clockwise",
+        "dutch tilt", "tilt", "the frame tilts",
+    ),
+    "rotate_ccw": (
+        "rotate counterclockwise", "rotates counter-clockwise", "the camera rolls counterclockwise", "turning anticlockwise",
+        "rotate anticlockwise", "turns to the left around its centre", "roll left", "tilt counterclockwise",
+    ),
+    "turn": (
+        "a graceful turn", "spinning gracefully", "twirls", "pirouette", "spins around", "the dancer spins", "a slow spin",
+        "figure skating", *_samples("figure-skating"),
+    ),
+    "sway": (
+        "sway", "sways gently", "swaying in the wind", "swings from side to side", "rocking back and forth", "swaying",
+        "the leaves sway in the breeze", "sways left and right", "leans from side to side", "wobbles softly",
+    ),
+    "wave": (
+        "waving", "waves a hand", "waves enthusiastically", "waving hello", "waves goodbye", "greets with a wave",
+        "hand waving", "energetic waving", *_samples("character-animation"),
+    ),
+    "ripple": (
+        "ripple", "ripples", "rippling water", "flowing", "flowing water", "the water flows", "waves on the sea", "undulating",
+        "like a flag in the wind", "the surface ripples", "flowing fabric", "a flowing river", "liquid motion",
+    ),
+    "shake": (
+        "shake", "camera shake", "the camera shakes", "shaking", "handheld camera", "earthquake", "trembling", "jitter",
+        "shaky footage", "the ground trembles", "vibrating",
+    ),
+    "combat": (
+        "muzzle flash", "gunfire", "firing a gun", "an explosion flashes", "shots are fired", "battle", "the cannon fires",
+        "lightning strikes", *_samples("combat"),
+    ),
+    "fireworks": (
+        "fireworks", "fireworks explode in the sky", "colorful bursts of fireworks", "sparkling fireworks display",
+        "rockets burst in the sky", "new year's fireworks", "bright bursts of light", *_samples("fireworks"),
+    ),
+}  # fmt: skip
+
+HELD_OUT: dict[str, tuple[str, ...]] = {
+    "static": ("the person stays motionless, no movement at all", "a calm, completely static portrait", "nothing in the picture moves"),
+    "pan_left": ("the camera slowly pans to the left", "smooth camera slide left", "view moves left"),
+    "pan_right": ("the camera slowly pans to the right", "smooth camera slide right", "view moves right"),
+    "pan_up": ("the camera slowly tilts up to the sky", "smooth pan up", "view moves up"),
+    "pan_down": ("the camera slowly tilts down to the ground", "smooth pan down", "view moves down"),
+    "zoom_in": ("the camera slowly zooms in on the face", "a smooth push in", "zoom closer"),
+    "zoom_out": ("the camera slowly zooms out", "a smooth pull back", "zoom away from the scene"),
+    "rotate_cw": ("slow clockwise rotation", "the image is rotating clockwise"),
+    "rotate_ccw": ("slow counterclockwise rotation", "the image is rotating anticlockwise"),
+    "sway": ("the tree sways softly in the wind", "it swings gently side to side"),
+    "ripple": ("the flag ripples and flows", "gentle ripples on the water"),
+    "shake": ("the handheld camera shakes hard", "everything trembles and shakes"),
+}  # fmt: skip

@@ -1,0 +1,73 @@
+"""What people say when they want a motion: phrases per motion, and sentences made from them. Comes in: a generator of
+random numbers; goes out: (prompt, motion). HELD_OUT phrases are for the evaluation and never trained on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.phrases import HELD_OUT, TRAINING
+
+MOTIONS = tuple(TRAINING)
+
+SUBJECTS = (
+    "a woman", "a man in a coat", "two children", "a cat", "an old house", "a mountain lake", "a city street at night",
+    "a robot", "a bowl of fruit", "a sailing boat", "a forest path", "a dog on the grass", "the astronaut", "flowers in a vase",
+    "a castle", "a coffee cup", "a soldier", "a dancer", "the girl with the hat", "a red car", "an abstract painting",
+    "a rocket", "a portrait of a boy", "the market square", "a field of wheat", "a cartoon character", "a temple in China",
+)  # fmt: skip
+SETTINGS = (
+    "in soft natural light", "at sunset", "in the rain", "in bright sunlight", "under a cloudy sky", "in a studio",
+    "with warm colours", "in the snow", "at night under street lamps", "in morning fog", "on a beach", "in an old film look",
+    "highly detailed", "cinematic lighting", "peaceful mood", "dramatic atmosphere", "4k, sharp focus", "watercolour style",
+)  # fmt: skip
+OPENERS = ("", "", "", "A video of ", "A clip showing ", "We see ", "Scene: ", "In this shot, ", "Cinematic shot of ")
+
+SHAPES = (
+    "{m}",
+    "{m}.",
+    "{s}, {m}",
+    "{o}{s}. {M}.",
+    "{o}{s} {e}, {m}",
+    "{M}, {s} {e}.",
+    "{e}, {m}",
+    "{o}{s} {e}. {M}, {e2}.",
+)
+"""m the motion's phrase (M capitalised), s a subject, e a setting, o an opener."""
+
+STILL_WORDS = ("{s}", "{s} {e}", "{o}{s} {e}.", "{e}", "{s}, {e}, {e2}", "A beautiful scene with dynamic movement")
+"""Sentences that ask for no motion in particular; they get the gentle one."""
+
+
+def sentence(motion: str, rng: np.random.Generator, phrases: dict[str, tuple[str, ...]] = TRAINING) -> str:
+    """A sentence that asks for `motion`, in one of its phrases."""
+    known = phrases[motion]
+    if motion == "gentle" and rng.random() < 0.6:
+        shape, phrase = STILL_WORDS[rng.integers(len(STILL_WORDS))], ""
+    else:
+        shape, phrase = SHAPES[rng.integers(len(SHAPES))], known[rng.integers(len(known))]
+    pick = lambda items: items[rng.integers(len(items))]  # noqa: E731
+    text = shape.format(
+        m=phrase,
+        M=phrase[:1].upper() + phrase[1:],
+        s=pick(SUBJECTS),
+        e=pick(SETTINGS),
+        e2=pick(SETTINGS),
+        o=pick(OPENERS),
+    )
+    return text.lower() if rng.random() < 0.15 else text
+
+
+def random_request(rng: np.random.Generator) -> tuple[str, str]:
+    """A (prompt, motion) pair, motions evenly likely; one in 50 prompts is empty, which means gentle."""
+    if rng.random() < 0.02:
+        return "", "gentle"
+    motion = MOTIONS[rng.integers(len(MOTIONS))]
+    return sentence(motion, rng), motion
+
+
+def held_out_requests() -> list[tuple[str, str]]:
+    """Every held-out phrase alone and in a sentence, with its motion."""
+    rng = np.random.default_rng(99)
+    plain = [(phrase, motion) for motion, phrases in HELD_OUT.items() for phrase in phrases]
+    return plain + [(sentence(motion, rng, HELD_OUT), motion) for motion in HELD_OUT for _ in range(4)]
