@@ -8,9 +8,25 @@ from pydantic import BaseModel, ConfigDict
 
 from wan2_i2v.plan import JobPlan
 
+State = Literal["judged", "unsure", "unchecked"]
+Remedy = Literal["next-seed", "mouth-negative", "stronger-guidance", "official-recipe"]
+
+
+class Margin(BaseModel):
+    """What a limit was measured on: the worst value of good clips, the mildest of clips that it has to find."""
+
+    model_config = ConfigDict(frozen=True)
+
+    good: float
+    bad: float
+
 
 class Check(BaseModel):
-    """One check of the finished file. `value` against `limit` decides `passed`; `message` says it in one sentence."""
+    """One check of the finished file. `value` against `limit` decides `passed`; `message` says it in one sentence.
+
+    `state` tells a verdict from a doubt: "unsure" is near the limit, "unchecked" could not be looked at; neither fails a
+    clip. `spans` are the seconds (begin, end) in which the trouble shows; `remedy` is what to try in another run.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,6 +35,10 @@ class Check(BaseModel):
     value: float | str | None
     limit: float | str | None
     message: str
+    state: State = "judged"
+    margin: Margin | None = None
+    spans: tuple[tuple[float, float], ...] = ()
+    remedy: Remedy | None = None
 
 
 class Verification(BaseModel):

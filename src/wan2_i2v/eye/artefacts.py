@@ -1,0 +1,217 @@
+"""Does it look right all the way? Checks of light, colour, noise, blur and cuts. Imported by `clip`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wan2_i2v.eye import limits
+from wan2_i2v.eye.series import REACH, Floats, Series
+from wan2_i2v.record import Check
+
+DARKEST, FLATTEST = 10.0, 4.0
+"""Mean and spread of luma below which a frame is black or blank, unless the clip starts so: then this share of it."""
+OF_START = 0.5
+SPIKE = 8.0
+"""Luma difference below which no change between two frames is a cut."""
+RETURNS = 0.5
+"""A flash is over when a frame is again so much more like the one before it than the flash is."""
+
+
+Flags = npt.NDArray[np.bool_]
+
+
+def artefact_checks(series: Series, fps: float) -> list[Check]:
+    """All checks of this module."""
+    dark, flat = _empty(series)
+    jumps = _jumps(series)
+    return [
+        *_empty_checks(dark, flat, fps),
+        _flicker(series),
+        _noise(series, fps),
+        *_jump_checks(series, jumps, fps),
+        _blur(series, ~(dark | flat), fps),
+        *_drifts(series, jumps),
+    ]
+
+
+def _empty(series: Series) -> tuple[Flags, Flags]:
+    """Which frames are black, and which show one colour."""
+    dark = min(DARKEST, OF_START * float(series.mean[0])) if series.std[0] > FLATTEST else DARKEST
+    flat = min(FLATTEST, OF_START * float(series.std[0]))
+    black = series.mean < dark
+    return black, (series.std < flat) & ~black
+
+
+def _empty_checks(black: Flags, blank: Flags, fps: float) -> list[Check]:
+    return [
+        limits.BLACK.check(
+            float(black.sum()), "no frame is black", f"{black.sum()} frames are black", spans=_spans(black, fps)
+        ),
+        limits.BLANK.check(
+            float(blank.sum()), "no frame is empty", f"{blank.sum()} frames show one colour", spans=_spans(blank, fps)
+        ),
+    ]
+
+
+def _spans(flags: Flags, fps: float) -> limits.Spans:
+    edges = np.flatnonzero(np.diff(np.r_[0, flags.astype(int), 0]))
+    return tuple((round(a / fps, 3), round(b / fps, 3)) for a, b in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _flicker(series: Series) -> Check:
+    """Brightness that jumps to and fro: the typical change of the gain from frame to frame, %."""
+    if len(series) < 6:
+        return limits.FLICKER.unchecked("the clip has fewer than 6 frames")
+    value = 100 * float(np.median(np.abs(np.diff(series.gain[1:]))))
+    return limits.FLICKER.check(
+        value, "brightness is steady from frame to frame", f"brightness jumps by {value:.1f} % from frame to frame"
+    )
+
+
+def _noise(series: Series, fps: float) -> Check:
+    """Fine noise beyond that of frame 0, grey levels; the worst eighth of the clip."""
+    rise = series.noise - series.noise[0]
+    worst, at = _worst(rise, max)
+    return limits.NOISE.check(
+        max(0.0, worst),
+        "the clip is no noisier than its first frame",
+        f"noise rises by {worst:.1f} grey levels over frame 0",
+        spans=((round(at / fps, 3), round(len(series) / fps, 3)),),
+    )
+
+
+def _blur(series: Series, shown: Flags, fps: float) -> Check:
+    """Share of frame 0's sharpness that is lost in the worst eighth of the clip, beyond what a loss of contrast takes."""
+    if not shown[0]:
+        return limits.BLUR.unchecked("the clip begins with an empty frame")
+    contrast = np.minimum(1.0, (series.std / max(float(series.std[0]), 1.0)) ** 2)
+    kept = series.sharp / max(float(series.sharp[0]), 1.0) / np.maximum(contrast, 1e-3)
+    least, at = _worst(np.where(shown, kept, 1.0), min)
+    lost = max(0.0, 1 - least)
+    return limits.BLUR.check(
+        lost,
+        f"sharpness stays within {lost:.0%} of frame 0",
+        f"the picture loses {lost:.0%} of its sharpness against frame 0",
+        spans=((round(at / fps, 3), round(len(series) / fps, 3)),),
+    )
+
+
+def _worst(values: Floats, pick: Callable[[list[tuple[float, int]]], tuple[float, int]]) -> tuple[float, int]:
+    """The extreme of the medians over eighths of the clip, and the frame where that eighth begins."""
+    width = max(1, len(values) // 8)
+    starts = range(0, max(1, len(values) - width + 1), max(1, width // 2))
+    return pick([(float(np.median(values[start : start + width])), start) for start in starts])
+
+
+@dataclass(frozen=True)
+class _Jumps:
+    """Sudden changes: frames where a cut is, flashes from a frame to the one after, and each frame's change over the
+    usual."""
+
+    cuts: tuple[int, ...]
+    flashes: tuple[tuple[int, int], ...]
+    ratio: Floats
+
+
+def _jumps(series: Series) -> _Jumps:
+    """Changes that are far above the usual; a flash goes back, a cut does not."""
+    step = np.r_[0.0, series.step]
+    usual = float(np.median(series.step)) + 1 if len(series) > 1 else 1.0
+    ratio = np.where(step > SPIKE, step / usual, 0.0)
+    flashes: list[tuple[int, int]] = []
+    cuts: list[int] = []
+    for frame in (int(index) for index in np.flatnonzero(ratio > limits.CUT.fails)):
+        if any(begin < frame <= end for begin, end in flashes):
+            continue
+        end = _flash_end(series, frame)
+        if end is None:
+            cuts.append(frame)
+        else:
+            flashes.append((frame, end))
+    return _Jumps(tuple(cuts), tuple(flashes), ratio)
+
+
+def _jump_checks(series: Series, jumps: _Jumps, fps: float) -> list[Check]:
+    if len(series) < 6:
+        return [limit.unchecked("the clip has fewer than 6 frames") for limit in (limits.CUT, limits.FLASH)]
+    calm = float(jumps.ratio[jumps.ratio <= limits.CUT.fails].max())
+    begins = [begin for begin, _ in jumps.flashes]
+    return [
+        limits.CUT.check(
+            max((float(jumps.ratio[frame]) for frame in jumps.cuts), default=calm),
+            "no sudden cut",
+            f"the picture changes at once at {_times(jumps.cuts, fps)}",
+            spans=tuple((round((f - 1) / fps, 3), round((f + 1) / fps, 3)) for f in jumps.cuts),
+        ),
+        limits.FLASH.check(
+            max((float(jumps.ratio[frame]) for frame in begins), default=0.0),
+            "no flash",
+            f"the picture flashes at {_times(begins, fps)}",
+            spans=tuple((round(begin / fps, 3), round(end / fps, 3)) for begin, end in jumps.flashes),
+        ),
+    ]
+
+
+def _times(frames: Sequence[int], fps: float) -> str:
+    listed = ", ".join(f"{frame / fps:.2f} s" for frame in frames[:4])
+    return listed + (f" and {len(frames) - 4} more times" if len(frames) > 4 else "")
+
+
+def _flash_end(series: Series, frame: int) -> int | None:
+    """The frame after `frame` that looks again like the one before it, within REACH frames."""
+    jump = series.back[0, frame]
+    for apart in range(1, REACH):
+        later = frame + apart
+        if later < len(series) and series.back[apart, later] < RETURNS * jump:
+            return later
+    return None
+
+
+def _drifts(series: Series, jumps: _Jumps) -> list[Check]:
+    """Colour, saturation and brightness that wander along the clip, and fades. Cuts and flashes are no drift."""
+    path = _path(series, jumps)
+    light, saturation, contrast = path[:, 0], path[:, 3], path[:, 4]
+    hue = _lasting(np.hypot(path[:, 1], path[:, 2]))
+    brightness, vivid = _lasting(np.abs(light)), _lasting(np.abs(saturation))
+    lost = 1 - np.exp(np.minimum(contrast, 0))
+    white = np.minimum(lost, light / max(100 - series.light, 1.0))
+    black = np.minimum(lost, -light / max(series.light, 1.0))
+    way = "fade" if saturation[np.argmax(np.abs(saturation))] < 0 else "burn"
+    drifting = f"colours drift by {hue:.1f} Lab units"
+    brightening = f"brightness drifts by {brightness:.1f} of 100"
+    return [
+        limits.COLOUR_DRIFT.check(hue, drifting, f"{drifting}: the picture takes on a tint"),
+        limits.SATURATION_DRIFT.check(
+            vivid, "colours keep their strength", f"colours {way}: chroma changes by a factor of {np.exp(vivid):.1f}"
+        ),
+        limits.BRIGHTNESS_DRIFT.check(brightness, brightening, brightening),
+        _fade(limits.FADE_TO_WHITE, _lasting(white), "white"),
+        _fade(limits.FADE_TO_BLACK, _lasting(black), "black"),
+    ]
+
+
+def _path(series: Series, jumps: _Jumps) -> Floats:
+    """Where each anchor is against frame 0: columns light, green_red, blue_yellow, saturation, contrast."""
+    sudden = [*jumps.cuts, *(frame for flash in jumps.flashes for frame in flash)]
+    steps = [
+        (0.0,) * 5
+        if any(link.begin < frame <= link.frame for frame in sudden)
+        else (link.light, link.green_red, link.blue_yellow, link.saturation, link.contrast)
+        for link in series.links
+    ]
+    return np.vstack([np.zeros((1, 5)), np.cumsum(np.array(steps, dtype=np.float64).reshape(-1, 5), axis=0)])
+
+
+def _lasting(path: Floats) -> float:
+    """The highest level that holds for two anchors or till the end, so that a flash on one anchor is no drift."""
+    return float(np.r_[np.minimum(path[1:], path[:-1]), path[-1]].max())
+
+
+def _fade(limit: limits.Limit, share: float, colour: str) -> Check:
+    return limit.check(
+        max(0.0, share), f"no fade to {colour}", f"the picture fades to {colour} ({share:.0%} of the way)"
+    )
