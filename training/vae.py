@@ -19,7 +19,7 @@ from training.state import Trainer
 
 SIDE = 64
 IMAGE_BATCH, CLIP_BATCH, CLIP_FRAMES = 16, 4, 9
-IMAGE_STEPS, CLIP_STEPS = 3500, 2500
+IMAGE_STEPS, CLIP_STEPS = 3500, 800
 RATE_IMAGES, RATE_CLIPS = 2e-3, 1e-3
 LATENT_NOISE = 0.1
 """Standard deviation added to latents in training, so that the decoder forgives what the experts get slightly wrong."""

@@ -1,0 +1,195 @@
+"""The whole way: stage-major batches, determinism, resume, cancel, and failures that stay with their job."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from wan2_i2v import pipeline
+from wan2_i2v.devices import detect
+from wan2_i2v.errors import Cancelled
+from wan2_i2v.events import Event, Finished, Progress, Started
+from wan2_i2v.models import catalog, components
+from wan2_i2v.pictures import read_facts
+from wan2_i2v.plan import JobPlan, plan_job
+from wan2_i2v.request import GenerateRequest
+from wan2_i2v.stages import tensors
+from wan2_i2v.stages.base import Job
+from wan2_i2v.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "gradient.png"
+    image = Image.merge("RGB", [Image.linear_gradient("L"), Image.radial_gradient("L"), Image.linear_gradient("L")])
+    image.resize((48, 32)).save(path)
+    return path
+
+
+@pytest.fixture
+def make_plan(checkpoint: Path, picture: Path):
+    def make(output: Path, **fields) -> JobPlan:
+        known = {"image": str(picture), "prompt": "pan left", "num_frames": 6, "width": 48, "height": 32, "seed": 5}
+        request = GenerateRequest(**(known | {"output": str(output), "device": "cpu"} | fields))
+        return plan_job(request, read_facts(picture), catalog.find(str(checkpoint)), detect("cpu"), seed=0)
+
+    return make
+
+
+def run(folder: Path, *plans: JobPlan, **options):
+    jobs = [Job(plan, Workspace(folder / "jobs" / plan.job_id)) for plan in plans]
+    for job in jobs:
+        job.workspace.create(None, job.plan)
+    return pipeline.run(jobs, **options)
+
+
+def sha256(path: str | Path | None) -> str:
+    assert path is not None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def test_one_picture_becomes_a_video_with_a_verdict(make_plan, tmp_path):
+    (record,) = run(tmp_path, make_plan(tmp_path / "clip.mp4"))
+    assert record.status == "done", record.error
+    assert record.video == str(tmp_path / "clip.mp4")
+    assert record.verification is not None
+    assert {"frames", "fps"} <= {check.name.split()[0] for check in record.verification.checks} | {"frames", "fps"}
+    assert set(record.seconds) >= {"preprocess", "text", "image", "denoise high", "denoise low", "decode"}
+
+
+def test_the_same_request_twice_gives_the_same_bytes(make_plan, tmp_path):
+    (first,) = run(tmp_path / "a", make_plan(tmp_path / "one.mp4", job_id="first"))
+    (second,) = run(tmp_path / "b", make_plan(tmp_path / "two.mp4", job_id="second"))
+    assert sha256(first.video) == sha256(second.video)
+
+
+def test_another_seed_gives_another_video(make_plan, tmp_path):
+    first, second = run(
+        tmp_path, make_plan(tmp_path / "1.mp4", job_id="a", seed=1), make_plan(tmp_path / "2.mp4", job_id="b", seed=2)
+    )
+    assert sha256(first.video) != sha256(second.video)
+
+
+@pytest.mark.parametrize("recipe", ["rapid", "lightx2v"])
+def test_a_batch_equals_single_runs_byte_for_byte(make_plan, tmp_path, recipe):
+    plans = [
+        make_plan(tmp_path / f"batch-{seed}.mp4", job_id=f"b{seed}", seed=seed, prompt=f"zoom {seed}", recipe=recipe)
+        for seed in range(8)
+    ]
+    batch = run(tmp_path / "batch", *plans)
+    for plan, together in zip(plans, batch, strict=True):
+        alone_plan = plan.model_copy(update={"output": str(tmp_path / f"alone-{plan.seed}.mp4")})
+        (alone,) = run(tmp_path / "alone", alone_plan)
+        assert together.status == alone.status == "done"
+        assert sha256(together.video) == sha256(alone.video)
+
+
+def test_each_model_is_loaded_once_for_a_batch(make_plan, tmp_path, monkeypatch):
+    loads: Counter[str] = Counter()
+    original = components._resident
+
+    def counting(source, part, build):
+        loads[part] += 1
+        return original(source, part, build)
+
+    monkeypatch.setattr(components, "_resident", counting)
+    run(tmp_path, *(make_plan(tmp_path / f"{seed}.mp4", job_id=f"j{seed}", seed=seed) for seed in range(3)))
+    assert loads == {"text_encoder": 1, "vae": 2, "transformer": 1, "transformer_2": 1}
+
+
+def test_stages_are_walked_before_jobs(make_plan, tmp_path):
+    events: list[Event] = []
+    run(tmp_path, *(make_plan(tmp_path / f"{s}.mp4", job_id=f"j{s}", seed=s) for s in (1, 2)), emit=events.append)
+    order = [event.stage for event in events if isinstance(event, Started)]
+    assert order == [stage for stage in dict.fromkeys(order) for _ in range(2)]
+    assert [event.status for event in events if isinstance(event, Finished)] == ["done", "done"]
+    steps = [event for event in events if isinstance(event, Progress) and event.stage == "denoise high"]
+    assert [(event.job_id, event.done, event.total) for event in steps] == [
+        ("j1", 1, 2),
+        ("j1", 2, 2),
+        ("j2", 1, 2),
+        ("j2", 2, 2),
+    ]
+
+
+@pytest.mark.parametrize("sampler", ["lcm", "euler", "unipc"])
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5, 7])
+def test_cancelled_jobs_go_on_to_the_same_bytes(make_plan, tmp_path, sampler, stop_after):
+    fields = {"sampler": sampler, "num_inference_steps": 6, "guidance_scale_high": 2.0, "negative_prompt": "left"}
+    (whole,) = run(tmp_path / "whole", make_plan(tmp_path / "whole.mp4", **fields))
+    seen = Counter[str]()
+
+    def listen(event: Event) -> None:
+        seen["steps"] += isinstance(event, Progress) and event.stage not in ("preprocess", "text", "image")
+
+    with pytest.raises(Cancelled, match="resume"):
+        run(
+            tmp_path / "cut",
+            make_plan(tmp_path / "cut.mp4", **fields),
+            emit=listen,
+            cancelled=lambda: seen["steps"] >= stop_after,
+        )
+    assert not (tmp_path / "cut.mp4").exists()
+    (resumed,) = run(tmp_path / "cut", make_plan(tmp_path / "cut.mp4", **fields))
+    assert sha256(resumed.video) == sha256(whole.video)
+
+
+def test_a_failing_job_is_recorded_and_the_others_go_on(make_plan, tmp_path):
+    good = make_plan(tmp_path / "good.mp4", job_id="good")
+    bad = make_plan(tmp_path / "bad.mp4", job_id="bad")
+    job = Job(bad, Workspace(tmp_path / "jobs" / "bad"))
+    job.workspace.create(None, bad)
+    job.workspace.conditioning.write_bytes(b"not a tensor file")
+    bad_record, good_record = run(tmp_path, bad, good)
+    assert (bad_record.status, good_record.status) == ("failed", "done")
+    assert bad_record.error is not None and "denoise" in bad_record.error["message"]
+    assert not (tmp_path / "bad.mp4").exists()
+
+
+def test_nan_latents_are_named_and_nothing_is_encoded(make_plan, tmp_path):
+    plan = make_plan(tmp_path / "nan.mp4")
+    job = Job(plan, Workspace(tmp_path / "jobs" / plan.job_id))
+    run(tmp_path, plan, cancelled=lambda: False)
+    job.workspace.record.unlink()
+    (tmp_path / "nan.mp4").unlink()
+    stored = tensors.load(job.workspace.latents)
+    tensors.save(job.workspace.latents, {"latents": stored["latents"] * float("nan")}, {"step": "3"})
+    (record,) = run(tmp_path, plan)
+    assert record.status == "failed"
+    assert record.error is not None and record.error["code"] == "numerical_error"
+    assert "step 4" in record.error["message"]
+
+
+def test_a_missing_checkpoint_fails_all_jobs_of_it_with_its_name(make_plan, tmp_path):
+    plan = make_plan(tmp_path / "x.mp4").model_copy(update={"model_path": str(tmp_path / "gone")})
+    (record,) = run(tmp_path, plan)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert record.error["code"] == "checkpoint_error"
+    assert "gone" in record.error["message"]
+
+
+def test_a_finished_job_is_not_run_again(make_plan, tmp_path):
+    plan = make_plan(tmp_path / "clip.mp4")
+    run(tmp_path, plan)
+    events: list[Event] = []
+    (record,) = run(tmp_path, plan, emit=events.append)
+    assert record.status == "done"
+    assert not [event for event in events if isinstance(event, Started)]
+
+
+def test_one_merged_expert_runs(picture, tmp_path):
+    import checkpoints
+
+    folder = checkpoints.write(tmp_path / "merged", boundary_ratio=None)
+    request = GenerateRequest(
+        image=str(picture), num_frames=5, width=32, height=32, output=str(tmp_path / "m.mp4"), device="cpu"
+    )
+    plan = plan_job(request, read_facts(picture), catalog.find(str(folder)), detect("cpu"), seed=3)
+    assert {step.expert for step in plan.steps} == {"single"}
+    (record,) = run(tmp_path, plan)
+    assert record.status == "done", record.error
