@@ -41,8 +41,16 @@ def run_ours(picture: Path, out: Path, clips: int, size: int, frames: int) -> No
 
     requests = [
         GenerateRequest(
-            image=str(picture), prompt=PROMPT, width=size, height=size, num_frames=frames, seed=seed, recipe="lightx2v",
-            output=str(out / f"ours-{seed}.mp4"), job_id=f"bench-{seed}", device="cpu",
+            image=str(picture),
+            prompt=PROMPT,
+            width=size,
+            height=size,
+            num_frames=frames,
+            seed=seed,
+            recipe="lightx2v",
+            output=str(out / f"ours-{seed}.mp4"),
+            job_id=f"bench-{seed}",
+            device="cpu",
         )
         for seed in range(clips)
     ]
@@ -69,8 +77,14 @@ def run_diffusers(picture: Path, out: Path, clips: int, size: int, frames: int) 
     pipe.set_progress_bar_config(disable=True)
     for seed in range(clips):
         video = pipe(
-            image=Image.open(picture), prompt=PROMPT, height=size, width=size, num_frames=model_frames(frames),
-            num_inference_steps=STEPS, guidance_scale=1.0, generator=torch.Generator().manual_seed(seed),
+            image=Image.open(picture),
+            prompt=PROMPT,
+            height=size,
+            width=size,
+            num_frames=model_frames(frames),
+            num_inference_steps=STEPS,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(seed),
             output_type="np",
         ).frames[0]
         pixels = ((frame * 255).round().astype("uint8") for frame in video[:frames])

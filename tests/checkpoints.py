@@ -19,22 +19,40 @@ def write(folder: Path, *, boundary_ratio: float | None = 0.9, seed: int = 0) ->
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(folder / "tokenizer")
     text = UMT5Config(
-        vocab_size=len(tokenizer), d_model=TEXT_DIM, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=0,
+        vocab_size=len(tokenizer),
+        d_model=TEXT_DIM,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=0,
         feed_forward_proj="gated-gelu",
     )
     UMT5EncoderModel(text).save_pretrained(folder / "text_encoder")
     vae = AutoencoderKLWan(
-        base_dim=16, dim_mult=[1, 1, 1], temperal_downsample=[True, True], num_res_blocks=1, patch_size=2,
-        in_channels=12, out_channels=12,
+        base_dim=16,
+        dim_mult=[1, 1, 1],
+        temperal_downsample=[True, True],
+        num_res_blocks=1,
+        patch_size=2,
+        in_channels=12,
+        out_channels=12,
     )
     vae.save_pretrained(folder / "vae")
     for part in ("transformer", "transformer_2") if boundary_ratio is not None else ("transformer",):
         expert = WanTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=16, in_channels=36, out_channels=16, text_dim=TEXT_DIM, ffn_dim=64,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            in_channels=36,
+            out_channels=16,
+            text_dim=TEXT_DIM,
+            ffn_dim=64,
             num_layers=2,
         )
         expert.save_pretrained(folder / part)
-    UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True).save_pretrained(folder / "scheduler")
+    UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True).save_pretrained(
+        folder / "scheduler"
+    )
     index = {
         "_class_name": "WanImageToVideoPipeline",
         "_diffusers_version": "0.39.0",

@@ -38,9 +38,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run(
-    jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], bool] = lambda: False
-) -> list[Record]:
+def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], bool] = lambda: False) -> list[Record]:
     """Take every job through every stage that it has not finished yet.
 
     Raises Cancelled between two steps once `cancelled()` is true; all artifacts so far stay for a later run.

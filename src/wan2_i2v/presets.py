@@ -33,7 +33,9 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("rapid", "4 steps, fresh noise each step; what the knowledge base uses", "lcm", "beta", 8.0, 4, 1.0, 1.0),
+        Recipe(
+            "rapid", "4 steps, fresh noise each step; what the knowledge base uses", "lcm", "beta", 8.0, 4, 1.0, 1.0
+        ),
         Recipe("lightx2v", "4 steps, as the lightx2v LoRAs were distilled", "euler", "simple", 5.0, 4, 1.0, 1.0),
         Recipe("official", "40 steps with CFG, as Wan2.2's generate.py", "unipc", "linear", 5.0, 40, 3.5, 3.5),
     )

@@ -15,10 +15,19 @@ def vae(request):
     channels = 3 if request.param is None else 3 * request.param**2
     mult = [1, 1, 2, 2] if request.param is None else [1, 2, 2]
     down = [False, True, True] if request.param is None else [True, True]
-    return AutoencoderKLWan(
-        base_dim=16, dim_mult=mult, temperal_downsample=down, num_res_blocks=1, patch_size=request.param,
-        in_channels=channels, out_channels=channels,
-    ).eval().requires_grad_(False)
+    return (
+        AutoencoderKLWan(
+            base_dim=16,
+            dim_mult=mult,
+            temperal_downsample=down,
+            num_res_blocks=1,
+            patch_size=request.param,
+            in_channels=channels,
+            out_channels=channels,
+        )
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def test_canvas_latents_equal_diffusers_encode(vae):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
-from plans import plan, row
 
+from plans import plan, row
 from wan2_i2v.events import ignore
 from wan2_i2v.stages import denoise, tensors
 from wan2_i2v.stages.base import Context, Job

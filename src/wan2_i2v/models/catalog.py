@@ -118,7 +118,9 @@ def read_header(file: Path) -> dict[str, Any]:
             raise CheckpointError(f"{file} is damaged: its header is not JSON. Restore the file.") from None
     end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
     if size != 8 + length + end:
-        raise CheckpointError(f"{file} is damaged: {size:,} bytes, its header says {8 + length + end:,}. Restore the file.")
+        raise CheckpointError(
+            f"{file} is damaged: {size:,} bytes, its header says {8 + length + end:,}. Restore the file."
+        )
     return dict(header)
 
 
