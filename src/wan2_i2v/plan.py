@@ -235,7 +235,7 @@ def _picture_warnings(request: GenerateRequest, plan: JobPlan) -> list[tuple[boo
     return [
         (asked != target, f"size {asked[0]}×{asked[1]} snapped to {plan.width}×{plan.height} (multiples of 16)"),
         (
-            loss > 1 / 3,
+            round(loss, 3) > round(1 / 3, 3),
             f"cropping to {plan.width}×{plan.height} cuts {loss:.0%} of the picture away; choose a closer aspect",
         ),
         (
