@@ -240,5 +240,5 @@ KINDS = (
     Kind("fade to black", "fade_to_black", _to_black, (0.3, 0.65, 0.95)),
     Kind("loops back", "loop", _loop, (0.5, 0.9, 1.0), None, ("slow zoom", "pan", "fast pan")),
     Kind("shifted start", "first_frame", _shifted_start, (0.01, 0.04, 0.1)),
-    Kind("other start", "first_frame", _other_start, (0.15, 0.5, 0.9)),
+    Kind("other start", "first_frame", _other_start, (0.15, 0.6, 0.9)),
 )

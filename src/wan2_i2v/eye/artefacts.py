@@ -15,6 +15,8 @@ from wan2_i2v.record import Check
 DARKEST, FLATTEST = 10.0, 4.0
 """Mean and spread of luma below which a frame is black or blank, unless the clip starts so: then this share of it."""
 OF_START = 0.5
+WHITE = 200.0
+"""Mean luma from which a frame without contrast inside a flash is the flash itself."""
 SPIKE = 8.0
 """Luma difference below which no change between two frames is a cut."""
 RETURNS = 0.5
@@ -26,8 +28,8 @@ Flags = npt.NDArray[np.bool_]
 
 def artefact_checks(series: Series, fps: float) -> list[Check]:
     """All checks of this module."""
-    dark, flat = _empty(series)
     jumps = _jumps(series)
+    dark, flat = _empty(series, jumps)
     return [
         *_empty_checks(dark, flat, fps),
         _flicker(series),
@@ -38,12 +40,15 @@ def artefact_checks(series: Series, fps: float) -> list[Check]:
     ]
 
 
-def _empty(series: Series) -> tuple[Flags, Flags]:
-    """Which frames are black, and which show one colour."""
+def _empty(series: Series, jumps: _Jumps) -> tuple[Flags, Flags]:
+    """Which frames are black, and which show one colour; a white flash is a flash."""
     dark = min(DARKEST, OF_START * float(series.mean[0])) if series.std[0] > FLATTEST else DARKEST
     flat = min(FLATTEST, OF_START * float(series.std[0]))
     black = series.mean < dark
-    return black, (series.std < flat) & ~black
+    flash = np.zeros(len(series), dtype=bool)
+    for begin, end in jumps.flashes:
+        flash[begin:end] = series.mean[begin:end] > WHITE
+    return black, (series.std < flat) & ~black & ~flash
 
 
 def _empty_checks(black: Flags, blank: Flags, fps: float) -> list[Check]:

@@ -9,10 +9,10 @@ from wan2_i2v.record import Check
 DRIFTS = ("colour_drift", "saturation_drift", "brightness_drift")
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
-    "noise": (*DRIFTS, "duplicates", "loop", "cut", "blur", "mouth"),
+    "noise": (*DRIFTS, "fade_to_white", "fade_to_black", "duplicates", "loop", "cut", "blur", "mouth"),
     "black": ("frozen", "duplicates", "loop", "cut", "flash", "blur", "mouth"),
     "blank": ("frozen", "duplicates", "loop", "cut", "flash", "blur", "mouth"),
-    "cut": ("blur", "loop", "mouth"),
+    "cut": ("loop", "mouth"),
     "flash": ("loop", "mouth"),
     "flicker": (*DRIFTS, "duplicates", "loop", "cut", "flash"),
     "frozen": ("duplicates", "cut", "flash"),

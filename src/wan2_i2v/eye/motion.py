@@ -29,7 +29,7 @@ DOUBLED = 0.12
 RUN = 3
 """Repeats in a row from which they are a freeze and not a duplicate."""
 
-AWAY, AWAY_SHARE = 2.5, 0.12
+AWAY, AWAY_SHARE = 3.0, 0.2
 """Luma, and share of the picture's own spread of luma, by which a clip leaves its start before coming back is a loop."""
 
 

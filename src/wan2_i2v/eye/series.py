@@ -31,6 +31,8 @@ DARK = 24
 """Luma below which a pixel says nothing about relative brightness."""
 COLOURED = 3.0
 """Spread of a* and b* (Lab units) from which a picture says something about saturation."""
+ONE_COLOUR = 6.0
+"""Chroma from which a picture of one colour does: change along its colour is then saturation, across it a tint."""
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,11 @@ def _colour(old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> tuple
     old, new = old[kept], new[kept]
     mean = old.mean(axis=0), new.mean(axis=0)
     spread = float(((old - mean[0]) ** 2).mean())
-    factor = 1.0
+    square = float((mean[0] ** 2).sum())
     if spread > COLOURED**2:
         factor = float(((old - mean[0]) * (new - mean[1])).mean()) / spread
+    else:
+        factor = float(mean[0] @ mean[1]) / square if square > ONE_COLOUR**2 else 1.0
     factor = min(max(factor, 0.05), 20.0)
     rest = mean[1] - factor * mean[0]
     return float(rest[0]), float(rest[1]), float(np.log(factor))
