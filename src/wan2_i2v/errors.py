@@ -100,8 +100,18 @@ def from_dict(data: Mapping[str, Any]) -> Wan2I2VError:
     cls = next((cls for cls in _tree(Wan2I2VError) if cls.code == data.get("code")), Wan2I2VError)
     error = cls.__new__(cls)
     error.args = (str(data.get("message", "")),)
-    error.__dict__.update({name: value for name, value in data.items() if name not in ("code", "message")})
+    known = {name: value for name, value in data.items() if name not in ("code", "message")}
+    error.__dict__.update(known | ({"given": _Shown(known["given"])} if "given" in known else {}))
     return error
+
+
+class _Shown(str):
+    """A value that `shorten` has put into words already, so that doing it again adds no quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _tree(cls: type[Wan2I2VError]) -> Iterator[type[Wan2I2VError]]:
