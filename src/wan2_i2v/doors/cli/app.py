@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 import wan2_i2v
-from wan2_i2v.doors.cli import doctor, generate, inspect, output, plan, presets, resume
+from wan2_i2v.doors.cli import analyze, doctor, generate, inspect, output, plan, presets, prompt, resume, verify
 from wan2_i2v.errors import Wan2I2VError, translate
 
 DEBUG_VARIABLE = "WAN2_I2V_DEBUG"
@@ -29,6 +29,9 @@ for name, command in (
     ("plan", plan.plan),
     ("resume", resume.resume),
     ("inspect", inspect.inspect),
+    ("verify", verify.verify),
+    ("analyze", analyze.analyze),
+    ("prompt", prompt.prompt),
     ("presets", presets.presets),
     ("doctor", doctor.doctor),
 ):

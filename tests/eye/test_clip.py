@@ -1,0 +1,118 @@
+"""The deep checks on clips whose answer is known: synthetic damage and synthetic mouths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skimage.data
+
+from benchmarks import damage, mouths
+from benchmarks.mouths import Scene
+from wan2_i2v.eye.clip import examine, look
+from wan2_i2v.eye.faces import find_faces
+
+SIZE, FRAMES, FPS = (256, 144), 25, 16.0
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return skimage.data.coffee()
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    picture = skimage.data.astronaut()
+    return picture, find_faces(picture)[0]
+
+
+def failed(checks):
+    return {check.name for check in checks if not check.passed}
+
+
+def by_name(checks, name):
+    return next(check for check in checks if check.name == name)
+
+
+@pytest.mark.parametrize("way", damage.WAYS)
+def test_good_clips_pass(photo, way):
+    clip = damage.good_clip(photo, way, size=SIZE, frames=FRAMES)
+    assert failed(examine(clip, FPS, clip[0], "motion")) == set()
+
+
+def test_a_calm_clip_passes_when_stillness_was_asked(photo):
+    clip = damage.good_clip(photo, "breathing", size=SIZE, frames=FRAMES)
+    assert failed(examine(clip, FPS, clip[0], "static")) == set()
+
+
+@pytest.mark.parametrize("kind", damage.KINDS, ids=lambda kind: kind.name)
+def test_strong_damage_is_found_and_named(photo, kind):
+    way = kind.ways[2] if kind.ways else "mixed"
+    good = damage.good_clip(photo, way, size=SIZE, frames=FRAMES)
+    spoilt = kind.damage(good, kind.strengths[2], np.random.default_rng(3))
+    checks = examine(spoilt, FPS, good[0], kind.expected or "motion")
+    assert kind.check in failed(checks)
+    found = by_name(checks, kind.check)
+    assert found.margin is not None and found.message
+    assert kind.check == "first_frame" or found.remedy is not None
+
+
+@pytest.mark.parametrize(
+    ("scene", "verdict"),
+    [
+        (Scene(), "still"),
+        (Scene(pan=1, zoom=1, flicker=1), "still"),
+        (Scene("talk", 0.06), "talking"),
+        (Scene("slow", 0.08, pan=1), "moves"),
+        (Scene("brief", 0.08, roll=1), "talking"),
+    ],
+)
+def test_mouths(portrait, scene, verdict):
+    frames = mouths.clip(*portrait, scene, height=110, frames=33, fps=FPS)
+    seen = look(frames, FPS)
+    assert [face.mouth.verdict for face in seen.faces] == [verdict]
+    check = by_name(seen.checks, "mouth")
+    assert check.passed == (verdict == "still")
+    assert bool(check.spans) == (verdict != "still")
+
+
+def test_speech_may_be_allowed(portrait):
+    frames = list(mouths.clip(*portrait, Scene("talk", 0.08), height=100, frames=17, fps=FPS))
+    check = by_name(examine(frames, FPS, allow_speech=True), "mouth")
+    assert check.passed and "talks" in check.message
+
+
+def test_a_brief_gulp_is_found_in_a_long_clip_and_timed(portrait):
+    still = list(mouths.clip(*portrait, Scene(), height=80, frames=1, fps=FPS))
+    gulp = list(mouths.clip(*portrait, Scene("brief", 0.1), height=80, frames=17, fps=FPS))
+    check = by_name(examine([*still * 60, *gulp, *still * 60], FPS), "mouth")
+    assert not check.passed
+    assert all(60 / FPS <= begin < end <= 80 / FPS for begin, end in check.spans)
+
+
+def test_several_faces_are_judged_one_by_one(portrait):
+    quiet = mouths.clip(*portrait, Scene(), height=90, frames=17, fps=FPS)
+    loud = mouths.clip(*portrait, Scene("talk", 0.08), height=90, frames=17, fps=FPS)
+    seen = look((np.hstack(pair) for pair in zip(quiet, loud, strict=True)), FPS)
+    verdicts = {face.box[0] > 190: face.mouth.verdict for face in seen.faces}
+    assert verdicts == {False: "still", True: "talking"}
+
+
+def test_faces_that_are_too_small_or_missing_are_not_passed_as_still(portrait, photo):
+    small = list(mouths.clip(*portrait, Scene("talk", 0.1), height=36, frames=9, fps=FPS))
+    for clip in (small, [photo] * 9):
+        assert by_name(examine(clip, FPS), "mouth").state == "unchecked"
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 5, 9])
+@pytest.mark.parametrize("shape", [(64, 96, 3), (1, 1, 3), (8, 400, 3)])
+def test_short_and_tiny_clips_have_an_answer(frames, shape):
+    rng = np.random.default_rng(0)
+    clip = [rng.integers(0, 255, shape).astype(np.uint8) for _ in range(frames)]
+    checks = examine(clip, None, None, "motion")
+    assert checks and all(check.message for check in checks)
+
+
+def test_a_longer_clip_keeps_a_bounded_number_of_pictures(photo):
+    seen = look((photo[:64, index % 200 : index % 200 + 96] for index in range(150)), FPS)
+    assert len(seen.thumbnails) <= 33
+    assert seen.thumbnails[-1][0] == 149
