@@ -127,6 +127,22 @@ def test_the_boundary_decides_the_expert(boundary, experts):
     assert plan.span("low") == range(experts.find("l") if "l" in experts else 0, 4 if "l" in experts else 0)
 
 
+def test_nag_acts_where_a_negative_prompt_meets_no_cfg():
+    plan = plans.plan(negative_prompt="talking", guidance_scale_high=3.5)
+    assert plan.nag is not None
+    assert plan.guidance == (
+        "CFG (high 3.5, low 1) in 2 of 4 steps, which take two model calls each; "
+        "NAG (scale 11, tau 2.5, alpha 0.25) in 2 of 4 steps, which take one more cross-attention per block"
+    )
+    assert plans.plan(negative_prompt="talking", nag_scale=5).nag.scale == 5
+    for fields in (
+        {"negative_prompt": " "},
+        {"negative_prompt": "talking", "nag": False},
+        {"negative_prompt": "talking", "guidance_scale_high": 3.5, "guidance_scale_low": 3.5},
+    ):
+        assert plans.plan(**fields).nag is None
+
+
 def test_guidance_is_decided_per_expert():
     plan = plans.plan(guidance_scale_high=3.5, guidance_scale_low=1.0)
     assert [step.guidance_scale for step in plan.steps] == [3.5, 3.5, 1.0, 1.0]
@@ -228,7 +244,7 @@ WARNINGS = [
     ({"fps": 24}, "the model was trained at 16 fps; at 24 fps motion plays 1.5× as fast; --fps 16"),
     ({"num_frames": 121}, "121 frames are more than the 81 that the model was trained for"),
     ({"scheduler": "beta", "num_inference_steps": 200}, "steps instead of 200"),
-    ({"negative_prompt": "talking"}, "the negative prompt is not evaluated at CFG 1"),
+    ({"negative_prompt": "talking", "nag": False}, "the negative prompt is not evaluated at CFG 1"),
     ({"boundary_ratio": 0.1}, "all steps fall on one side of the boundary 0.1: only the high expert works"),
     ({"model": MERGED, "guidance_scale_low": 3.0}, "guidance_scale_low has no effect: merged is one merged expert"),
 ]

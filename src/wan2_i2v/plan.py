@@ -48,6 +48,14 @@ class StepPlan(Frozen):
     guidance_scale: float
 
 
+class NagPlan(Frozen):
+    """Normalized Attention Guidance in the steps without CFG: scale ≥ 1, tau ≥ 1, alpha in [0, 1]."""
+
+    scale: float
+    tau: float
+    alpha: float
+
+
 class JobPlan(Frozen):
     """Everything that will happen for one clip. Sizes in pixels, `fps` in 1/s, sigmas in [0, 1]."""
 
@@ -72,6 +80,7 @@ class JobPlan(Frozen):
     boundary_ratio: float | None
     steps: tuple[StepPlan, ...]
     guidance: str
+    nag: NagPlan | None
     crop: Crop
     background: str
     container: Container
@@ -87,6 +96,11 @@ class JobPlan(Frozen):
     def sigmas(self) -> tuple[float, ...]:
         """The noise levels with the final 0.0."""
         return (*(step.sigma for step in self.steps), 0.0)
+
+    @property
+    def uses_negative_prompt(self) -> bool:
+        """Whether any step evaluates the negative prompt, through CFG or NAG."""
+        return self.nag is not None or any(is_guided(step.guidance_scale) for step in self.steps)
 
     @property
     def latent(self) -> geometry.LatentShape:
@@ -119,6 +133,7 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
     used_seed = seed if request.seed is None else request.seed
     shape = geometry.latent_shape(frames, height, width)
     guided = any(is_guided(step.guidance_scale) for step in steps)
+    nag = _nag(request, steps)
     draft = JobPlan(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,
@@ -140,7 +155,8 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
         flow_shift=recipe.flow_shift if request.flow_shift is None else request.flow_shift,
         boundary_ratio=_boundary(request, model),
         steps=steps,
-        guidance=_guidance(request.negative_prompt, steps),
+        guidance=_guidance(request.negative_prompt, steps, nag),
+        nag=nag,
         crop=request.crop,
         background=request.background,
         container=request.container,
@@ -200,17 +216,33 @@ def _steps(request: GenerateRequest, recipe: presets.Recipe, model: ModelRow) ->
     )
 
 
-def _guidance(negative: str, steps: tuple[StepPlan, ...]) -> str:
+def _nag(request: GenerateRequest, steps: tuple[StepPlan, ...]) -> NagPlan | None:
+    """NAG acts where a negative prompt is given and a step has no CFG to evaluate it."""
+    unguided = any(not is_guided(step.guidance_scale) for step in steps)
+    if not (request.nag and request.negative_prompt.strip() and unguided):
+        return None
+    return NagPlan(scale=request.nag_scale, tau=request.nag_tau, alpha=request.nag_alpha)
+
+
+def _guidance(negative: str, steps: tuple[StepPlan, ...], nag: NagPlan | None) -> str:
     """One sentence: which guidance acts, in which steps, and what it costs."""
-    guided = [index + 1 for index, step in enumerate(steps) if is_guided(step.guidance_scale)]
-    if not guided:
-        return "none: CFG is off (scale 1), one model call per step" + (
-            "; the negative prompt is not evaluated" if negative else ""
+    guided = sum(is_guided(step.guidance_scale) for step in steps)
+    told = []
+    if guided:
+        scales = ", ".join(
+            f"{expert} {scale:g}" for expert, scale in dict.fromkeys((s.expert, s.guidance_scale) for s in steps)
         )
-    scales = ", ".join(
-        f"{expert} {scale:g}" for expert, scale in dict.fromkeys((s.expert, s.guidance_scale) for s in steps)
+        told.append(f"CFG ({scales}) in {guided} of {len(steps)} steps, which take two model calls each")
+    if nag is not None:
+        told.append(
+            f"NAG (scale {nag.scale:g}, tau {nag.tau:g}, alpha {nag.alpha:g}) in {len(steps) - guided} of {len(steps)} "
+            "steps, which take one more cross-attention per block"
+        )
+    if told:
+        return "; ".join(told)
+    return "none: CFG is off (scale 1), one model call per step" + (
+        "; the negative prompt is not evaluated" if negative else ""
     )
-    return f"CFG ({scales}) in {len(guided)} of {len(steps)} steps, which take two model calls each"
 
 
 def _crf(request: GenerateRequest) -> int:
@@ -249,7 +281,6 @@ def _picture_warnings(request: GenerateRequest, plan: JobPlan) -> list[tuple[boo
 
 def _clip_warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> list[tuple[bool, str]]:
     asked = request.num_inference_steps
-    unguided = not any(is_guided(step.guidance_scale) for step in plan.steps)
     return [
         (
             plan.num_frames != plan.model_frames,
@@ -270,9 +301,9 @@ def _clip_warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> 
             f"the {plan.scheduler} schedule drops repeats: {len(plan.steps)} steps instead of {asked}",
         ),
         (
-            bool(plan.negative_prompt) and unguided,
-            "the negative prompt is not evaluated at CFG 1; raise guidance_scale_high above 1 to use it (doubles those "
-            "steps' cost)",
+            bool(plan.negative_prompt.strip()) and not plan.uses_negative_prompt,
+            "the negative prompt is not evaluated at CFG 1 without NAG; leave NAG on, or raise guidance_scale_high above 1 "
+            "(doubles those steps' cost)",
         ),
         (
             model.boundary_ratio is None and request.guidance_scale_low is not None,

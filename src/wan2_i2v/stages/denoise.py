@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from wan2_i2v.errors import NumericalError
-from wan2_i2v.models import components
+from wan2_i2v.models import components, nag
 from wan2_i2v.plan import JobPlan, StepPlan
 from wan2_i2v.request import is_guided
 from wan2_i2v.schedule import Expert
@@ -41,10 +41,10 @@ class Conditioning:
         )
 
 
-def predictor(transformer: Any, given: Conditioning) -> Velocity:
-    """The transformer as a function (latents, step) → velocity, float32, with the step's own CFG.
+def predictor(transformer: Any, given: Conditioning, switch: nag.Switch | None = None) -> Velocity:
+    """The transformer as a function (latents, step) → velocity, float32, with the step's own guidance.
 
-    CFG: v = v_negative + scale·(v_prompt − v_negative); at scale 1 the negative prompt is not evaluated at all.
+    CFG: v = v_negative + scale·(v_prompt − v_negative). At scale 1 it is off, and `switch` turns NAG on.
     """
 
     def call(latents: torch.Tensor, step: StepPlan, embeds: torch.Tensor) -> torch.Tensor:
@@ -53,6 +53,8 @@ def predictor(transformer: Any, given: Conditioning) -> Velocity:
         return torch.as_tensor(transformer(model_input, timestep, embeds, return_dict=False)[0]).float()
 
     def velocity(latents: torch.Tensor, step: StepPlan) -> torch.Tensor:
+        if switch is not None:
+            switch.on = not is_guided(step.guidance_scale)
         prompted = call(latents, step, given.prompt_embeds)
         if not is_guided(step.guidance_scale) or given.negative_prompt_embeds is None:
             return prompted
@@ -115,10 +117,11 @@ def _run(transformer: Any, job: Job, context: Context, expert: Expert) -> None:
     given = _conditioning(job).to(transformer.device, transformer.dtype)
     state = _load_state(job, transformer.device)
     first = max(span.start, finished_steps(job))
-    for done, after in denoise(predictor(transformer, given), state, job.plan, span, first):
-        tensors.save(job.workspace.latents, {"latents": after.latents, **after.history}, {"step": str(done)})
-        context.progress(job, f"denoise {expert}", done - span.start, len(span))
-        context.checkpoint(job)
+    with nag.applied(transformer, job.plan.nag, given.negative_prompt_embeds) as switch:
+        for done, after in denoise(predictor(transformer, given, switch), state, job.plan, span, first):
+            tensors.save(job.workspace.latents, {"latents": after.latents, **after.history}, {"step": str(done)})
+            context.progress(job, f"denoise {expert}", done - span.start, len(span))
+            context.checkpoint(job)
 
 
 def _stage(expert: Expert) -> Stage:

@@ -1,6 +1,6 @@
 """Prompt → text embeddings, with one load of the text encoder for all jobs.
 
-Comes in: the plan's prompts. Goes out: `text.safetensors` with prompt_embeds and, where a step is guided,
+Comes in: the plan's prompts. Goes out: `text.safetensors` with prompt_embeds and, where CFG or NAG needs them,
 negative_prompt_embeds, each (1, 512, text_dim) in the compute dtype.
 """
 
@@ -14,7 +14,6 @@ import torch
 
 from wan2_i2v.memory import TEXT_TOKENS
 from wan2_i2v.models import components
-from wan2_i2v.request import is_guided
 from wan2_i2v.stages import tensors
 from wan2_i2v.stages.base import Context, Job, Stage, one_step, source_of
 
@@ -39,7 +38,7 @@ def encode_prompt(encoder: components.TextEncoder, prompt: str) -> torch.Tensor:
 
 def _run(encoder: components.TextEncoder, job: Job, context: Context) -> None:
     embeds = {"prompt_embeds": encode_prompt(encoder, job.plan.prompt)}
-    if any(is_guided(step.guidance_scale) for step in job.plan.steps):
+    if job.plan.uses_negative_prompt:
         embeds["negative_prompt_embeds"] = encode_prompt(encoder, job.plan.negative_prompt)
     tensors.save(job.workspace.text, embeds)
     context.progress(job, STAGE.name, 1, 1)
