@@ -1,0 +1,304 @@
+"""The durable queue: SQLAlchemy Core on SQLite or PostgreSQL. Imported by worker and service.
+
+A job is on disk before `submit` returns. Every change of state goes through `_move`, which asks the table in `state`
+and writes an event in the same transaction. A running job belongs to the `token` of its claim: a worker that lost it
+(cancelled, expired, lease lapsed) learns so from the False that its next word about it gets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from wan2_i2v.errors import JobNotFound, Wan2I2VError
+from wan2_i2v.jobs import state as states
+from wan2_i2v.jobs.errors import JobConflict, QueueFull, SetAside, StoreUnavailable
+from wan2_i2v.jobs.job import NewJob, StoredEvent, StoredJob, from_row
+from wan2_i2v.jobs.state import TERMINAL, Move, State
+from wan2_i2v.jobs.tables import EVENTS, JOBS, LOCK_WAIT_SECONDS, METADATA, lock_writers, open_engine
+
+MAX_DEATHS = 3
+"""A job that ended its worker this often is set aside."""
+
+UNHELD: dict[str, Any] = {"worker": None, "token": None, "lease_until": None}
+
+
+class Store:
+    """See the module. `clock` gives seconds since 1970."""
+
+    def __init__(
+        self, url: str, *, clock: Callable[[], float] = time.time, lock_wait: float = LOCK_WAIT_SECONDS
+    ) -> None:
+        self._engine = open_engine(url, lock_wait)
+        self._clock = clock
+        with self._writing() as connection:
+            METADATA.create_all(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    def submit(self, job: NewJob, max_queued: int | None = None) -> tuple[StoredJob, bool]:
+        """Write a job, or find the one that the same submission under this id wrote before; whether it is new.
+
+        Raises JobConflict when the id belongs to a different submission, QueueFull when `max_queued` jobs wait.
+        """
+        with self._writing() as connection:
+            existing = self._find(connection, job.id)
+            if existing is not None:
+                if existing.digest != job.digest:
+                    raise JobConflict(f"job id {job.id!r} belongs to a different job; choose another id.")
+                return existing, False
+            waiting = connection.scalar(select(func.count()).where(JOBS.c.state == "queued")) or 0
+            if max_queued is not None and waiting >= max_queued:
+                raise QueueFull(f"{waiting} jobs wait already; the limit is {max_queued}. Try again later.")
+            now = self._clock()
+            connection.execute(
+                insert(JOBS).values(
+                    id=job.id,
+                    state="queued",
+                    priority=job.priority,
+                    digest=job.digest,
+                    request=job.request,
+                    plan=job.plan,
+                    options=json.dumps(job.options),
+                    created_at=now,
+                    expires_at=None if job.time_to_live is None else now + job.time_to_live,
+                    execution_timeout=job.execution_timeout,
+                    attempts=0,
+                    deaths=0,
+                )
+            )
+            self._tell(connection, job.id, "state", {"state": "queued"})
+            return self._get(connection, job.id), True
+
+    def get(self, job_id: str) -> StoredJob:
+        """Raises JobNotFound."""
+        with self._reading() as connection:
+            return self._get(connection, job_id)
+
+    def page(
+        self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, only: Sequence[State] = ()
+    ) -> list[StoredJob]:
+        """Jobs in order of submission, those behind the job `after` when given. Raises JobNotFound for an unknown one."""
+        with self._reading() as connection:
+            query = select(JOBS).limit(limit).order_by(JOBS.c.seq.desc() if newest_first else JOBS.c.seq)
+            if only:
+                query = query.where(JOBS.c.state.in_(only))
+            if after is not None:
+                seq = self._get(connection, after).seq
+                query = query.where(JOBS.c.seq < seq if newest_first else JOBS.c.seq > seq)
+            return [from_row(row) for row in connection.execute(query)]
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        with self._reading() as connection:
+            rows = connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state)).all()
+        found = {row[0]: int(row[1]) for row in rows}
+        return {name: found.get(name, 0) for name in states.STATES}
+
+    def cancel(self, job_id: str) -> StoredJob:
+        """Cancel a job that waits or runs. Raises JobNotFound, or JobConflict when it is over."""
+        return self._change(job_id, "cancel", finished_at=self._clock(), **UNHELD)
+
+    def retry(self, job_id: str) -> StoredJob:
+        """Queue a job again that failed, timed out or was set aside. Raises JobNotFound or JobConflict."""
+        again = {"started_at": None, "finished_at": None, "expires_at": None, "error": None, "progress": None}
+        return self._change(job_id, "retry", deaths=0, **again)
+
+    def purge_queue(self) -> int:
+        """Cancel every job that waits; how many."""
+        with self._writing() as connection:
+            waiting = connection.execute(select(JOBS).where(JOBS.c.state == "queued")).all()
+            for row in waiting:
+                self._move(connection, from_row(row), "cancel", finished_at=self._clock(), **UNHELD)
+            return len(waiting)
+
+    def events(self, after: int, limit: int = 200, job_id: str | None = None) -> list[StoredEvent]:
+        """What happened after the event number `after`, in order."""
+        query = select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq).limit(limit)
+        if job_id is not None:
+            query = query.where(EVENTS.c.job_id == job_id)
+        with self._reading() as connection:
+            return [
+                StoredEvent(row.seq, row.job_id, row.kind, json.loads(row.data), row.at)
+                for row in connection.execute(query)
+            ]
+
+    def last_event(self) -> int:
+        """The number of the latest event, 0 when there is none."""
+        with self._reading() as connection:
+            return int(connection.scalar(select(func.max(EVENTS.c.seq))) or 0)
+
+    # --- workers -----------------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, limit: int, lease: float) -> list[StoredJob]:
+        """Up to `limit` waiting jobs, now running and held for `lease` seconds; nobody else gets them.
+
+        By priority, then in order of submission. Of several places the first is for whoever waits longest, so that a
+        stream of urgent jobs starves nobody.
+        """
+        waiting = select(JOBS).where(JOBS.c.state == "queued")
+        urgent = waiting.order_by(JOBS.c.priority.desc(), JOBS.c.seq).limit(limit)
+        with self._writing() as connection:
+            rows = {row.id: row for row in connection.execute(urgent)}
+            if limit > 1:
+                oldest = connection.execute(waiting.order_by(JOBS.c.seq).limit(1)).first()
+                rows = ({oldest.id: oldest} if oldest else {}) | rows
+            now = self._clock()
+            claimed = []
+            for row in list(rows.values())[:limit]:
+                job = from_row(row)
+                held = {"worker": worker, "token": secrets.token_hex(8), "lease_until": now + lease}
+                moved = self._move(
+                    connection, job, "claim", attempts=job.attempts + 1, started_at=job.started_at or now, **held
+                )
+                claimed.append(moved)
+            return claimed
+
+    def beat(self, held: Iterable[StoredJob], lease: float) -> set[str]:
+        """Prolong the leases of claimed jobs; the ids of those that still belong to their claims."""
+        with self._writing() as connection:
+            return {job.id for job in held if self._touch(connection, job, lease_until=self._clock() + lease)}
+
+    def progress(self, job: StoredJob, kind: str, data: dict[str, Any]) -> bool:
+        """Record how far a claimed job is. False when it is no longer this claim's."""
+        with self._writing() as connection:
+            if not self._touch(connection, job, progress=json.dumps(data)):
+                return False
+            self._tell(connection, job.id, kind, data)
+            return True
+
+    def finish(self, job: StoredJob, output: dict[str, Any]) -> bool:
+        """The claimed job is done. False when it is no longer this claim's."""
+        return self._settle(job, "finish", output=json.dumps(output), finished_at=self._clock())
+
+    def fail(self, job: StoredJob, error: Wan2I2VError) -> bool:
+        """The claimed job failed. False when it is no longer this claim's."""
+        return self._settle(job, "fail", error=json.dumps(error.to_dict()), finished_at=self._clock())
+
+    def release(self, job: StoredJob) -> bool:
+        """Put the claimed job back into the queue, at its old place. False when it is no longer this claim's."""
+        return self._settle(job, "release")
+
+    def died(self, job: StoredJob, error: Wan2I2VError) -> bool:
+        """The claimed job ended its worker: back into the queue, or set aside the third time."""
+        deaths = job.deaths + 1
+        if deaths < MAX_DEATHS:
+            return self._settle(job, "release", deaths=deaths, error=json.dumps(error.to_dict()))
+        reason = SetAside(f"the job ended its worker {deaths} times and was set aside. The last time, {error}")
+        return self._settle(
+            job, "give_up", deaths=deaths, error=json.dumps(reason.to_dict()), finished_at=self._clock()
+        )
+
+    def recover(self, worker: str) -> int:
+        """Put back what `worker` held; for its successor, who owns its device now. How many."""
+        return self._release_where(JOBS.c.worker == worker)
+
+    # --- housekeeping ------------------------------------------------------------------------------------------------
+
+    def reclaim(self) -> int:
+        """Put back jobs whose lease lapsed: their worker is gone. How many."""
+        return self._release_where(JOBS.c.lease_until < self._clock())
+
+    def expire(self) -> list[StoredJob]:
+        """Time out jobs that are older than their time to live, or run longer than they may."""
+        now = self._clock()
+        too_old = JOBS.c.expires_at < now
+        too_long = (JOBS.c.state == "running") & (JOBS.c.started_at + JOBS.c.execution_timeout < now)
+        query = select(JOBS).where(JOBS.c.state.in_(("queued", "running")) & (too_old | too_long))
+        with self._reading() as connection:
+            if connection.execute(query.limit(1)).first() is None:
+                return []
+        error = {"code": "timed_out", "message": "the job's time to live or its execution timeout passed."}
+        with self._writing() as connection:
+            return [
+                self._move(connection, from_row(row), "expire", finished_at=now, error=json.dumps(error), **UNHELD)
+                for row in connection.execute(query).all()
+            ]
+
+    def prune(self, before: float) -> int:
+        """Forget jobs that ended before the time `before`, and all events as old; how many jobs. Videos stay."""
+        old = JOBS.c.state.in_(TERMINAL) & (JOBS.c.finished_at < before)
+        with self._writing() as connection:
+            connection.execute(delete(EVENTS).where(EVENTS.c.at < before))
+            return int(connection.execute(delete(JOBS).where(old)).rowcount)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _translated(), self._engine.connect().execution_options(write=True) as connection, connection.begin():
+            lock_writers(connection)
+            yield connection
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _translated(), self._engine.connect() as connection:
+            yield connection
+
+    def _find(self, connection: Connection, job_id: str) -> StoredJob | None:
+        row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).first()
+        return None if row is None else from_row(row)
+
+    def _get(self, connection: Connection, job_id: str) -> StoredJob:
+        job = self._find(connection, job_id)
+        if job is None:
+            raise JobNotFound(f"no job {job_id!r}; it was never submitted here, or is past its retention.")
+        return job
+
+    def _change(self, job_id: str, move: Move, **values: Any) -> StoredJob:
+        with self._writing() as connection:
+            return self._move(connection, self._get(connection, job_id), move, **values)
+
+    def _settle(self, job: StoredJob, move: Move, **values: Any) -> bool:
+        """Move a claimed job, when it still belongs to the claim, and let go of it."""
+        with self._writing() as connection:
+            current = self._find(connection, job.id)
+            if current is None or current.token != job.token or current.state != "running":
+                return False
+            self._move(connection, current, move, **(UNHELD | values))
+            return True
+
+    def _touch(self, connection: Connection, job: StoredJob, **values: Any) -> bool:
+        mine = (JOBS.c.id == job.id) & (JOBS.c.token == job.token) & (JOBS.c.state == "running")
+        return bool(connection.execute(update(JOBS).where(mine).values(**values)).rowcount)
+
+    def _release_where(self, condition: Any) -> int:
+        query = select(JOBS).where((JOBS.c.state == "running") & condition)
+        with self._writing() as connection:
+            rows = connection.execute(query).all()
+            for row in rows:
+                self._move(connection, from_row(row), "release", **UNHELD)
+            return len(rows)
+
+    def _move(self, connection: Connection, job: StoredJob, move: Move, **values: Any) -> StoredJob:
+        """The only place where a state changes. Raises JobConflict for a move that the table does not have."""
+        new = states.after(job.state, move, job.id)
+        connection.execute(update(JOBS).where(JOBS.c.seq == job.seq).values(state=new, **values))
+        moved = self._get(connection, job.id)
+        self._tell(connection, job.id, "state", {"state": new, "error": moved.error})
+        return moved
+
+    def _tell(self, connection: Connection, job_id: str, kind: str, data: dict[str, Any]) -> None:
+        values = {"job_id": job_id, "kind": kind, "data": json.dumps(data), "at": self._clock()}
+        connection.execute(insert(EVENTS).values(**values))
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Errors of the database in our words."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise JobConflict(f"another submission took this job id at the same moment ({error.orig}).") from error
+    except OperationalError as error:
+        raise StoreUnavailable(f"the job database does not answer ({error.orig}). Nothing was changed.") from error
