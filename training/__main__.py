@@ -1,26 +1,26 @@
 """Train `mini` from nothing, or go on where training stopped: `python -m training [--work DIR] [--out DIR]`.
 
-Order: VAE (pictures, then clips), text encoder, encoded clips, high expert, low expert (from the high one), export.
+Order: VAE on pictures, text encoder, encoded clips, one expert for all noise levels, the high and the low expert from
+it, the VAE's decoder on clips, export. `--export-only` writes the checkpoint from whatever is saved by then.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from training import architecture, experts, initial, text, vae
+from training import experts, text, vae
 from training.export import Parts, write_checkpoint
 from training.pictures import load_pool
-from training.statistics import with_statistics
 from wan2_i2v.models.catalog import MINI
 from wan2_i2v.models.components import TextEncoder
 from wan2_i2v.stages.text import encode_prompt
 
-SHARDS = 120
+SHARDS = 25
+Weights = dict[str, torch.Tensor]
 
 
 class Reader:
@@ -36,36 +36,52 @@ class Reader:
         return torch.cat([self.known[sample.prompt] for sample in samples])
 
 
-def averaged_expert(work: Path, expert: experts.Expert) -> Any:
-    """The trained expert's moving average, or its hand-made start when it has not been trained yet."""
-    torch.manual_seed(3)
-    model = WanTransformer3DModel(**architecture.EXPERT)
-    levels = experts.recipe_sigmas(expert)
-    initial.copy_first_frame(model, sum(levels) / len(levels))
-    saved = work / f"expert-{expert}.pt"
-    if saved.exists():
-        model.load_state_dict(torch.load(saved, weights_only=True)["average"])
-    return model
+def train_experts(coder: AutoencoderKLWan, shards: list[list[experts.Sample]], reader: Reader, work: Path) -> None:
+    """All three stages, resumed where they stopped."""
+    grey = experts.grey_latent(coder)
+    shared = experts.train_expert(experts.Objective(experts.new_expert(grey), "single", shards, reader), work)
+    high = experts.train_expert(experts.Objective(experts.new_expert(grey), "high", shards, reader), work, shared)
+    before = experts.new_expert(grey).requires_grad_(False)
+    before.load_state_dict(high)
+    experts.train_expert(experts.Objective(experts.new_expert(grey), "low", shards, reader, before), work, shared)
+
+
+def averaged(work: Path, *names: str) -> Weights:
+    """The moving average of the first of `names` that has been saved."""
+    for name in names:
+        if (work / f"{name}.pt").exists():
+            return dict(torch.load(work / f"{name}.pt", weights_only=True)["average"])
+    raise SystemExit(f"{work} has none of {', '.join(names)} yet; train first")
+
+
+def export(coder: AutoencoderKLWan, encoder: TextEncoder, work: Path, out: Path) -> None:
+    """Write the checkpoint from the newest saves; an expert that is not trained yet is the shared one."""
+    if (work / "vae-clips.pt").exists():
+        coder.load_state_dict(averaged(work, "vae-clips"))
+    grey = experts.grey_latent(coder)
+    high, low = experts.new_expert(grey), experts.new_expert(grey)
+    high.load_state_dict(averaged(work, "expert-high", "expert-single"))
+    low.load_state_dict(averaged(work, "expert-low", "expert-single"))
+    write_checkpoint(out, Parts(encoder.tokenizer, encoder.model, coder, high, low))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/mini"), help="saves, caches and logs")
     parser.add_argument("--out", type=Path, default=MINI, help="where the checkpoint is written")
-    parser.add_argument("--shards", type=int, default=SHARDS, help="how many groups of clips to encode")
     parser.add_argument("--export-only", action="store_true", help="write the checkpoint from what is saved now")
     arguments = parser.parse_args()
-    pool = load_pool(arguments.work / "pool.pkl")
-    autoencoder = with_statistics(vae.train(arguments.work), pool)
-    tokenizer, text_encoder = text.train(arguments.work)
+    work: Path = arguments.work
+    pool = load_pool(work / "pool.pkl")
+    coder = vae.train_images(pool, work).requires_grad_(False)
+    coder.register_to_config(**vae.statistics(coder, pool))
+    encoder = TextEncoder(*text.train(work))
     if not arguments.export_only:
-        folder = arguments.work / "latents"
-        experts.make_shards(autoencoder, pool, folder, arguments.shards)
-        reader, shards = Reader(TextEncoder(tokenizer, text_encoder)), experts.load_shards(folder)
-        experts.train_expert("high", shards, reader, arguments.work, None)
-        experts.train_expert("low", shards, reader, arguments.work, None)
-    high, low = averaged_expert(arguments.work, "high"), averaged_expert(arguments.work, "low")
-    write_checkpoint(arguments.out, Parts(tokenizer, text_encoder, autoencoder, high, low))
+        folder = work / "latents"
+        experts.make_shards(coder, pool, folder, SHARDS)
+        train_experts(coder, experts.load_shards(folder), Reader(encoder), work)
+        vae.train_clips(coder, pool, work)
+    export(coder, encoder, work, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The two experts: clips as latents, then flow matching at the noise levels that inference uses.
 
-Goes out: `latents/*.pt` (shards of encoded clips, made once), `expert-high.pt`, `expert-low.pt`.
+Goes out: `latents/*.pt` (shards of encoded clips, made once), `expert-single.pt`, `expert-high.pt`, `expert-low.pt`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,28 @@ import numpy.typing as npt
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from training import architecture, initial, motions, wording
+from training import architecture, initial, motions, vae, wording
 from training.pictures import Pool
 from training.state import Trainer
 from wan2_i2v import schedule
 from wan2_i2v.models import causal_vae
 
-SIZES = ((96, 96), (128, 96), (96, 128), (128, 128))
-FRAMES = (17, 33, 33, 49, 73)
+SHAPES = (
+    ((128, 128), 33), ((128, 128), 33), ((96, 96), 73), ((160, 96), 33), ((96, 160), 33), ((192, 192), 17),
+    ((64, 64), 121), ((256, 256), 9), ((128, 128), 49),
+)  # fmt: skip
+"""(width, height) and frames of the training clips, about equally many tokens each."""
 MOTIONS_PER_PICTURE = 3
 SHARD = 16
-STEPS, BATCH, RATE = 6000, 4, 6e-4
-ANYWHERE = 0.25
+BATCH = 4
+SCHEDULE: dict[str, tuple[int, float]] = {"single": (560, 4e-4), "high": (120, 2e-4), "low": (120, 2e-4)}
+"""Steps and peak learning rate: first one model for all noise levels, then each expert from it."""
+ANYWHERE = 0.15
 """Share of training steps at a σ drawn anywhere in the expert's range; the others are at the recipes' own levels."""
 
 Expert = schedule.Expert
+Reader = Callable[[list["Sample"]], torch.Tensor]
+"""Text embeddings (batch, 512, text_dim) of the prompts of samples."""
 
 
 @dataclass(frozen=True)
@@ -57,36 +65,41 @@ def view(pool: Pool, size: tuple[int, int], rng: np.random.Generator) -> npt.NDA
 
 
 @torch.no_grad()
-def encode_clip(vae: Any, frames: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """frames × height × width × 3 → normalised mean latents (16, n, height / 8, width / 8)."""
+def encode_clip(coder: Any, frames: npt.NDArray[Any]) -> torch.Tensor:
+    """Pictures that are frames 0, 4, 8, … (n × height × width × 3) → normalised latents (16, n, height / 8, width / 8)."""
     pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    return causal_vae.normalise(vae, vae.encode(pixels).latent_dist.mean)[0]
+    return causal_vae.normalise(coder, vae.encode_frames(coder, pixels))[0]
 
 
-@torch.no_grad()
-def make_shard(vae: Any, pool: Pool, seed: int) -> list[Sample]:
-    """SHARD pictures of one size and length, each with MOTIONS_PER_PICTURE motions."""
+def grey_latent(coder: Any) -> torch.Tensor:
+    """Normalised latent of a grey picture, (16, 16, 16): what the canvas holds after frame 0."""
+    return encode_clip(coder, np.full((1, 128, 128, 3), 127.5, np.float32))[:, 0]
+
+
+def make_shard(coder: Any, pool: Pool, seed: int) -> list[Sample]:
+    """SHARD pictures of one shape, each with MOTIONS_PER_PICTURE motions."""
     rng = np.random.default_rng(seed)
-    size, frames = SIZES[rng.integers(len(SIZES))], int(rng.choice(FRAMES))
+    size, frames = SHAPES[seed % len(SHAPES)]
+    grey = encode_clip(coder, np.full((1, size[1], size[0], 3), 127.5, np.float32))
     samples = []
     for _ in range(SHARD):
         picture = view(pool, size, rng)
-        image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
-        image_latent = causal_vae.normalise(vae, causal_vae.encode_canvas(vae, image, frames))[0]
         for _ in range(MOTIONS_PER_PICTURE):
             prompt, motion = wording.random_request(rng)
-            moved = motions.clip(motions.resolve(motion, rng), picture, frames, int(rng.integers(2**31)))
-            samples.append(Sample(encode_clip(vae, moved).half(), image_latent.half(), prompt, motion))
+            moved = motions.clip(motions.resolve(motion), picture, range(0, frames, 4))
+            latents = encode_clip(coder, moved)
+            image_latent = torch.cat([latents[:, :1], grey.expand(-1, latents.shape[1] - 1, -1, -1)], dim=1)
+            samples.append(Sample(latents.half(), image_latent.half(), prompt, motion))
     return samples
 
 
-def make_shards(vae: Any, pool: Pool, folder: Path, count: int) -> None:
+def make_shards(coder: Any, pool: Pool, folder: Path, count: int) -> None:
     """Encode shards 0…count−1, those that exist already left alone."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(count):
         path = folder / f"{seed:05d}.pt"
         if not path.exists():
-            samples = [vars(sample) for sample in make_shard(vae, pool, seed)]
+            samples = [vars(sample) for sample in make_shard(coder, pool, seed)]
             temporary = path.with_suffix(".tmp")
             torch.save(samples, temporary)
             temporary.replace(path)
@@ -105,30 +118,48 @@ def recipe_sigmas(expert: Expert) -> list[float]:
 
 
 def draw_sigma(expert: Expert, rng: np.random.Generator) -> float:
+    """A noise level of `expert`'s range; "single" stands for both experts' levels, evenly."""
+    if expert == "single":
+        return draw_sigma("high" if rng.random() < 0.5 else "low", rng)
     if rng.random() > ANYWHERE:
         return float(rng.choice(recipe_sigmas(expert)))
-    low, high = (architecture.BOUNDARY_RATIO, 1.0) if expert == "high" else (0.02, architecture.BOUNDARY_RATIO)
+    low, high = (architecture.BOUNDARY_RATIO, 1.0) if expert == "high" else (0.1, architecture.BOUNDARY_RATIO)
     return float(rng.uniform(low, high))
 
 
+@dataclass
 class Objective:
-    """Flow matching on batches of one shard: predict noise − x0 from σ·noise + (1 − σ)·x0."""
+    """Flow matching on batches of one shard: predict noise − x0 from σ·noise + (1 − σ)·x0.
 
-    def __init__(self, model: WanTransformer3DModel, expert: Expert, shards: list[list[Sample]], reader: Any) -> None:
-        self.model, self.expert, self.shards, self.reader = model, expert, shards, reader
+    With `before`, half of the noisy clips start from that expert's own picture of the clip instead of the true one, as
+    they do at inference; the target stays the true clip.
+    """
+
+    model: WanTransformer3DModel
+    expert: Expert
+    shards: list[list[Sample]]
+    reader: Reader
+    before: WanTransformer3DModel | None = None
 
     def __call__(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = np.random.default_rng((step, 7 if self.expert == "high" else 8))
+        rng = np.random.default_rng((step, {"single": 6, "high": 7, "low": 8}[self.expert]))
         torch.manual_seed(int(rng.integers(2**31)))
         shard = self.shards[rng.integers(len(self.shards))]
         chosen = [shard[i] for i in rng.choice(len(shard), BATCH, replace=False)]
         clean = torch.stack([sample.latents for sample in chosen]).float()
         image = torch.stack([sample.image_latent for sample in chosen]).float()
-        sigma = draw_sigma(self.expert, rng)
+        embeds, sigma = self.reader(chosen), draw_sigma(self.expert, rng)
+        start = self._own_start(clean, image, embeds) if self.before and rng.random() < 0.5 else clean
+        noisy = sigma * torch.randn_like(clean) + (1 - sigma) * start
+        made = noisy - sigma * predict(self.model, noisy, image, sigma, embeds)
+        error, still = (made - clean).square().mean(), (clean - clean[:, :, :1]).square().mean()
+        return error, {"still_error": float(still)}
+
+    @torch.no_grad()
+    def _own_start(self, clean: torch.Tensor, image: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+        """What the expert before makes of pure noise."""
         noise = torch.randn_like(clean)
-        velocity = predict(self.model, sigma * noise + (1 - sigma) * clean, image, sigma, self.reader(chosen))
-        error = (velocity - (noise - clean)).square().mean()
-        return error * sigma**2, {"x0_error": float(error.detach()) * sigma**2}
+        return noise - predict(self.before, noise, image, 1.0, embeds)
 
 
 def predict(
@@ -141,13 +172,20 @@ def predict(
     return torch.as_tensor(model(torch.cat([noisy, mask, image], dim=1), timestep, embeds, return_dict=False)[0])
 
 
-def train_expert(expert: Expert, shards: list[list[Sample]], reader: Any, work: Path, start: Path | None) -> Trainer:
-    """One expert from its hand-made start, or from another expert's weights."""
+def new_expert(grey: torch.Tensor) -> WanTransformer3DModel:
+    """An expert with its hand-made start; `grey` as in `initial.copy_first_frame`."""
     torch.manual_seed(3)
     model = WanTransformer3DModel(**architecture.EXPERT)
-    initial.copy_first_frame(model, sum(recipe_sigmas(expert)) / len(recipe_sigmas(expert)))
+    initial.copy_first_frame(model, grey)
+    initial.steady(model)
+    return model
+
+
+def train_expert(objective: Objective, work: Path, start: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """Train `objective.model`, from the weights `start` if given; returns the averaged weights."""
     if start is not None:
-        model.load_state_dict(torch.load(start, weights_only=True)["average"])
-    trainer = Trainer(model, work, f"expert-{expert}", STEPS, RATE, decay=0.998)
-    trainer.run(Objective(model, expert, shards, reader))
-    return trainer
+        objective.model.load_state_dict(start)
+    steps, rate = SCHEDULE[objective.expert]
+    trainer = Trainer(objective.model, work, f"expert-{objective.expert}", steps, rate, decay=0.98)
+    trainer.run(objective)
+    return trainer.average

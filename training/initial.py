@@ -2,10 +2,15 @@
 
 Rotary embeddings make a constant query meet a constant key best at the same place; a key that knows the mask prefers
 frame 0. One such head, whose values are the image latent, is a still video. Two large constant channels keep the layer
-norms nearly linear. Everything else starts at zero output.
+norms nearly linear. Three more heads of the first block tell a token where it is: rotary embeddings know distances only,
+but the latents of the grey frames look different at the four borders, and a wide kernel over them falls with the
+distance to each; a kernel over time does the same for the distance to frame 0. Later blocks' heads look one token to the
+left, right, up and down of the same place in frame 0. All other outputs start at zero.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel
@@ -14,18 +19,27 @@ from wan2_i2v.geometry import LATENT_CHANNELS, PATCH
 
 PATCH_VALUES = LATENT_CHANNELS * PATCH[1] * PATCH[2]
 NOISE, IMAGE, MASK, ANCHOR, COPY = 0, PATCH_VALUES, 2 * PATCH_VALUES, 2 * PATCH_VALUES + 4, 2 * PATCH_VALUES + 6
-"""First channels of the token's parts: noisy latent, image latent, mask, the two constants, the copied frame 0."""
+PLACES = COPY + PATCH_VALUES
+"""First channels of the token's parts: noisy latent, image latent, mask, the two constants, the copied frame 0, where it is."""
 
 ANCHOR_SIZE = 30.0
-PLACE, SAME_FRAME, MASK_KEY = 4.0, 6.0, 6.0
+PLACE, SAME_FRAME, MASK_KEY = 4.0, 6.0, 4.0
 SHARPNESS = 2.0
 ROTARY_PAIRS = 3
 """The fastest rotary pairs of an axis, those that tell neighbouring places apart."""
+WIDE_PAIR, TIME_PAIR = 3, 4
+"""Pairs whose turn over a whole picture, or clip, stays below half a circle."""
+PLACES_GAIN = 6.0
+NEIGHBOURS = [(0, -1), (0, 1), (-1, 0), (1, 0)]
+"""Offsets (down, right) in tokens."""
 
 
 @torch.no_grad()
-def copy_first_frame(model: WanTransformer3DModel, sigma: float) -> None:
-    """Set `model`'s weights so that it predicts (x − first frame's latent) / sigma everywhere."""
+def copy_first_frame(model: WanTransformer3DModel, grey: torch.Tensor) -> None:
+    """Set `model`'s weights so that it predicts (x − first frame's latent) / σ everywhere.
+
+    `grey`: normalised latent of a grey picture, (16, height, width), at least 16 × 16.
+    """
     spread = _layer_norm_spread(model.config.num_attention_heads * model.config.attention_head_dim)
     _embed(model)
     _time(model)
@@ -35,11 +49,16 @@ def copy_first_frame(model: WanTransformer3DModel, sigma: float) -> None:
         for output in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
             output.weight.zero_()
             output.bias.zero_()
-        for head in range(2):
-            _look_at_frame_0(block.attn1, head, spread)
+        for norm in (block.attn1.norm_q, block.attn1.norm_k):
+            norm.weight.fill_(SHARPNESS)
         if index == 0:
+            _look_at_frame_0(block.attn1, 0, spread, (0, 0))
             _copy(block.attn1, spread)
-    _project(model, sigma, spread)
+            _locate(block.attn1, spread, _border_cues(grey))
+        else:
+            for head, offset in enumerate(NEIGHBOURS if index % 2 else [(0, 0)]):
+                _look_at_frame_0(block.attn1, head, spread, offset)
+    _project(model, spread)
 
 
 def _layer_norm_spread(dim: int) -> float:
@@ -50,7 +69,7 @@ def _layer_norm_spread(dim: int) -> float:
 def _embed(model: WanTransformer3DModel) -> None:
     weight = model.patch_embedding.weight
     weight.mul_(0.3)
-    weight[: COPY + PATCH_VALUES].zero_()
+    weight[: PLACES + 5].zero_()
     model.patch_embedding.bias.zero_()
     places = [(i, j) for i in range(PATCH[1]) for j in range(PATCH[2])]
     for channel in range(LATENT_CHANNELS):
@@ -63,30 +82,105 @@ def _embed(model: WanTransformer3DModel) -> None:
 
 
 def _time(model: WanTransformer3DModel) -> None:
+    """The time embedding's every channel is 1 / σ − 1, which the last layer adds to its scale; blocks see little of it."""
     embedder = model.condition_embedder
-    embedder.time_embedder.linear_2.weight.mul_(0.1)
-    embedder.time_embedder.linear_2.bias.zero_()
-    embedder.time_proj.weight.mul_(0.1)
+    sigmas = torch.linspace(0.1, 1.0, 181)
+    hidden = embedder.time_embedder.act(embedder.time_embedder.linear_1(embedder.timesteps_proj(1000 * sigmas)))
+    wanted = 1 / sigmas - 1
+    design = torch.cat([hidden, torch.ones(len(sigmas), 1)], dim=1).double()
+    ridge = 1e-4 * torch.eye(design.shape[1], dtype=torch.float64)
+    solution = torch.linalg.solve(design.T @ design + ridge, design.T @ wanted.double()).float()
+    embedder.time_embedder.linear_2.weight.copy_(solution[:-1].expand_as(embedder.time_embedder.linear_2.weight))
+    embedder.time_embedder.linear_2.bias.fill_(float(solution[-1]))
+    embedder.time_proj.weight.zero_()
     embedder.time_proj.bias.zero_()
 
 
-def _look_at_frame_0(attention: WanAttention, head: int, spread: float) -> None:
-    """Query and key of `head`: same place, frame 0."""
+def steady(model: WanTransformer3DModel) -> None:
+    """Keep training from weighing the anchors, which are ten times larger than other channels and would amplify every
+    step, and from changing the time embedding that the output's scale stands on.
+    """
+    model.condition_embedder.time_embedder.requires_grad_(False)
+    keep = torch.ones(model.config.num_attention_heads * model.config.attention_head_dim)
+    keep[ANCHOR : ANCHOR + 2] = 0
+    readers = [model.proj_out]
+    for block in model.blocks:
+        readers += [block.attn1.to_q, block.attn1.to_k, block.attn1.to_v, block.attn2.to_q, block.ffn.net[0].proj]
+    for reader in readers:
+        reader.weight.register_hook(lambda gradient: gradient * keep)
+
+
+def _layout(attention: WanAttention, head: int) -> tuple[int, int, int]:
+    """First channel of `head`, number of its channels for time, and for each of the two axes of space."""
     size = attention.inner_dim // attention.heads
     side = 2 * (size // 6)
-    time, first = size - 2 * side, head * size
-    rows = slice(first, first + size)
-    places = [first + time + axis * side + 2 * pair for axis in range(2) for pair in range(ROTARY_PAIRS)]
-    slowest = first + time - 2
+    return head * size, size - 2 * side, side
+
+
+def _quieten(attention: WanAttention, head: int) -> None:
+    first, time, side = _layout(attention, head)
     for projection in (attention.to_q, attention.to_k):
-        projection.weight[rows].mul_(0.1)
-        projection.bias[rows].zero_()
-        projection.bias[places] = PLACE
-    attention.to_q.bias[slowest] = SAME_FRAME
-    attention.to_k.weight[slowest].zero_()
-    attention.to_k.weight[slowest, MASK : MASK + 4] = MASK_KEY * spread / 4
-    for norm in (attention.norm_q, attention.norm_k):
-        norm.weight[[*places, slowest]] = SHARPNESS
+        projection.weight[first : first + time + 2 * side].mul_(0.1)
+        projection.bias[first : first + time + 2 * side].zero_()
+
+
+def _look_at_frame_0(attention: WanAttention, head: int, spread: float, offset: tuple[int, int]) -> None:
+    """Query and key of `head`: in frame 0, the place `offset` (down, right) tokens away."""
+    _quieten(attention, head)
+    first, time, side = _layout(attention, head)
+    for axis in range(2):
+        for pair in range(ROTARY_PAIRS):
+            channel = first + time + axis * side + 2 * pair
+            angle = offset[axis] * 10000 ** (-2 * pair / side)
+            attention.to_q.bias[channel] = PLACE * math.cos(angle)
+            attention.to_q.bias[channel + 1] = PLACE * math.sin(angle)
+            attention.to_k.bias[channel] = PLACE
+    _prefer_frame_0(attention, first + time - 2, spread, SAME_FRAME)
+
+
+def _prefer_frame_0(attention: WanAttention, channel: int, spread: float, query: float) -> None:
+    """Keys of frame 0 get a bonus, or a malus for a negative `query`, through the slowest pair of time.
+
+    All keys stay equally long, since the norm across heads would otherwise change their other channels.
+    """
+    attention.to_q.weight[channel].zero_()
+    attention.to_k.weight[channel].zero_()
+    attention.to_q.bias[channel] = query
+    attention.to_k.weight[channel, MASK : MASK + 4] = MASK_KEY * spread / 2
+    attention.to_k.bias[channel] = -MASK_KEY
+
+
+def _border_cues(grey: torch.Tensor) -> torch.Tensor:
+    """Weights (4, PATCH_VALUES + 1), bias last, that tell left, right, top and bottom border from a grey token."""
+    channels, height, width = grey.shape
+    rows, columns = height // PATCH[1], width // PATCH[2]
+    tokens = grey.reshape(channels, rows, PATCH[1], columns, PATCH[2]).permute(1, 3, 0, 2, 4).reshape(rows * columns, -1)
+    row, column = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
+    wanted = torch.stack([column == 0, column == columns - 1, row == 0, row == rows - 1], dim=1).double()
+    design = torch.cat([tokens, torch.ones(len(tokens), 1)], dim=1).double()
+    ridge = 1e-3 * torch.eye(design.shape[1], dtype=torch.float64)
+    return torch.linalg.solve(design.T @ design + ridge, design.T @ wanted).T.float()
+
+
+def _locate(attention: WanAttention, spread: float, cues: torch.Tensor) -> None:
+    """Heads 1 and 2: distances to the borders across and down; head 3: distance to frame 0 in time."""
+    for head in (1, 2, 3):
+        _quieten(attention, head)
+        first, time, side = _layout(attention, head)
+        channel = first + 2 * TIME_PAIR if head == 3 else first + time + (2 - head) * side + 2 * WIDE_PAIR
+        for projection in (attention.to_q, attention.to_k):
+            projection.bias[channel] = PLACE
+        _prefer_frame_0(attention, first + time - 2, spread, 1.0 if head == 3 else -SAME_FRAME)
+        attention.to_v.weight[first : first + 4].zero_()
+        if head == 3:
+            attention.to_v.weight[first, MASK : MASK + 4] = spread / 4
+            attention.to_out[0].weight[PLACES + 4, first] = PLACES_GAIN
+            continue
+        chosen = (0, 1) if head == 1 else (2, 3)
+        for i, cue in enumerate(chosen):
+            attention.to_v.weight[first + i, IMAGE : IMAGE + PATCH_VALUES] = spread * cues[cue, :-1]
+            attention.to_v.bias[first + i] = cues[cue, -1]
+            attention.to_out[0].weight[PLACES + cue, first + i] = PLACES_GAIN
 
 
 def _copy(attention: WanAttention, spread: float) -> None:
@@ -98,7 +192,7 @@ def _copy(attention: WanAttention, spread: float) -> None:
         attention.to_out[0].weight[COPY + value, value] = 1
 
 
-def _project(model: WanTransformer3DModel, sigma: float, spread: float) -> None:
+def _project(model: WanTransformer3DModel, spread: float) -> None:
     model.scale_shift_table.zero_()
     model.proj_out.weight.zero_()
     model.proj_out.bias.zero_()
@@ -106,5 +200,5 @@ def _project(model: WanTransformer3DModel, sigma: float, spread: float) -> None:
     for channel in range(LATENT_CHANNELS):
         for place in range(places):
             row = place * LATENT_CHANNELS + channel
-            model.proj_out.weight[row, NOISE + channel * places + place] = spread / sigma
-            model.proj_out.weight[row, COPY + channel * places + place] = -spread / sigma
+            model.proj_out.weight[row, NOISE + channel * places + place] = spread
+            model.proj_out.weight[row, COPY + channel * places + place] = -spread

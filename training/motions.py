@@ -1,20 +1,20 @@
 """What each motion does to a picture, as a formula: frame t from the picture, for any size.
 
-Comes in: an RGB picture, a motion's name, a random generator; goes out: frames. Speeds are in pixels per frame whatever
+Comes in: an RGB picture and a motion's name; goes out: frames. Speeds are in pixels per frame whatever
 the size, so that what the experts learn at small sizes holds at larger ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-PAN = 0.35
+PAN = 0.25
 """Pixels per frame."""
 ZOOM = 0.0016
 """Growth of scale per frame (natural logarithm)."""
@@ -27,25 +27,21 @@ Grid = tuple[Pixels, Pixels]
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, float32 RGB height × width × 3 in 0…255, with its coordinate grid and this clip's random choices."""
+    """A picture, float32 RGB height × width × 3 in 0…255, with its coordinate grid."""
 
     picture: Pixels
     x: Pixels
     y: Pixels
-    seed: int
 
     @property
     def centre(self) -> tuple[float, float]:
         return (self.picture.shape[1] - 1) / 2, (self.picture.shape[0] - 1) / 2
 
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed)
 
-
-def scene(picture: npt.NDArray[np.uint8], seed: int) -> Scene:
+def scene(picture: npt.NDArray[np.uint8]) -> Scene:
     height, width = picture.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    return Scene(picture.astype(np.float32), x, y, seed)
+    return Scene(picture.astype(np.float32), x, y)
 
 
 def displacement(motion: str, s: Scene, t: int) -> Grid:
@@ -63,10 +59,10 @@ def frame(motion: str, s: Scene, t: int) -> npt.NDArray[np.uint8]:
     return np.clip(moved if light is None else light(s, t, moved), 0, 255).astype(np.uint8)
 
 
-def clip(motion: str, picture: npt.NDArray[np.uint8], frames: int, seed: int) -> npt.NDArray[np.uint8]:
-    """frames × height × width × 3."""
-    setting = scene(picture, seed)
-    return np.stack([frame(motion, setting, t) for t in range(frames)])
+def clip(motion: str, picture: npt.NDArray[np.uint8], times: Iterable[int]) -> npt.NDArray[np.uint8]:
+    """The frames at `times`, frames × height × width × 3."""
+    setting = scene(picture)
+    return np.stack([frame(motion, setting, t) for t in times])
 
 
 def _still(s: Scene, t: int) -> Grid:
@@ -109,26 +105,25 @@ def _sway(amplitude: float, period: float) -> Callable[[Scene, int], Grid]:
 
 
 def _ripple(s: Scene, t: int) -> Grid:
-    """A wave of 2 px that travels down and to the right; it grows in over the first frames."""
-    size = 2.0 * min(1.0, t / 8)
-    phase = 2 * math.pi * (s.x / 48 + s.y / 32 - t / 24)
-    return s.x + size * np.sin(phase).astype(np.float32), s.y + size * np.cos(phase).astype(np.float32)
+    """A wave of 2.5 px that runs down the picture; it grows in over the first frames."""
+    size = 2.5 * min(1.0, t / 8)
+    phase = 2 * math.pi * (1.5 * s.y / s.picture.shape[0] - t / 24)
+    return s.x + size * np.sin(phase).astype(np.float32), s.y
 
 
 def _shake(s: Scene, t: int) -> Grid:
-    """The frame jumps by up to 3 px every other frame."""
-    jumps = s.rng().uniform(-3, 3, (256, 2))
-    across, down = jumps[(t // 2) % 256]
+    """The whole frame jolts by up to 3 px, several times a second; always the same way, so that it can be learned."""
+    across, down = 3 * math.sin(2 * math.pi * t / 10), 2 * math.sin(2 * math.pi * t / 14)
     return s.x + np.float32(across), s.y + np.float32(down)
 
 
 def _recoil(s: Scene, t: int) -> Grid:
-    """A kick of 4 px at each shot, every 18 frames, that dies away."""
+    """A kick of 4 px at each shot, every 16 frames, that dies away."""
     return s.x + np.float32(_kick(t)), s.y - np.float32(0.5 * _kick(t))
 
 
 def _kick(t: int) -> float:
-    return 4.0 * math.exp(-((t - 6) % 18) / 3) if t >= 6 else 0.0
+    return 4.0 * math.exp(-((t - 4) % 16) / 4) if t >= 4 else 0.0
 
 
 def _flash(s: Scene, t: int, moved: Pixels) -> Pixels:
@@ -138,18 +133,21 @@ def _flash(s: Scene, t: int, moved: Pixels) -> Pixels:
     return np.asarray(moved + 140 * (_kick(t) / 4.0) ** 2 * glow * np.array([1.0, 0.9, 0.6], np.float32))
 
 
+BURSTS = ((0.3, 0.3, (1.0, 0.5, 0.3)), (0.7, 0.25, (0.4, 0.7, 1.0)), (0.5, 0.45, (1.0, 0.9, 0.4)))
+"""Where bursts open, as shares of width and height, and their colours, in turn."""
+
+
 def _bursts(s: Scene, t: int, moved: Pixels) -> Pixels:
-    """Rings of coloured light that open and fade in the upper half, a new one every 12 frames."""
-    rng, width, height = s.rng(), s.picture.shape[1], s.picture.shape[0]
+    """Balls of coloured light that open and fade in the upper half, a new one every 12 frames."""
+    height, width = s.picture.shape[:2]
     light = np.zeros_like(moved)
-    for start in range(2, t + 1, 12):
-        x, y = rng.uniform(0.2, 0.8) * width, rng.uniform(0.15, 0.5) * height
-        colour = rng.uniform(0.3, 1.0, 3).astype(np.float32)
+    for number, start in enumerate(range(0, t, 12)):
+        across, down, colour = BURSTS[number % len(BURSTS)]
         age = t - start
-        if age < 22:
-            distance = np.hypot(s.x - x, s.y - y)
-            ring = np.exp(-(((distance - 1.3 * age) / 4.0) ** 2)) + np.exp(-((distance / (3 + 0.8 * age)) ** 2))
-            light += (220 * math.exp(-age / 9) * ring)[..., None] * colour
+        if age < 24:
+            distance = np.hypot(s.x - across * width, s.y - down * height)
+            ring = np.exp(-(((distance - 1.3 * age) / 6.0) ** 2)) + np.exp(-((distance / (6 + 0.8 * age)) ** 2))
+            light += (220 * math.exp(-age / 10) * ring)[..., None] * np.array(colour, np.float32)
     return np.asarray(moved + light)
 
 
@@ -172,7 +170,7 @@ WARPS: dict[str, Callable[[Scene, int], Grid]] = {
     "rotate_ccw": _rotate(-1),
     "turn": _rotate(1.3),
     "sway": _sway(4.0, 36),
-    "wave": _sway(6.0, 18),
+    "wave": _sway(6.0, 24),
     "ripple": _ripple,
     "shake": _shake,
     "combat": _recoil,
@@ -181,6 +179,6 @@ WARPS: dict[str, Callable[[Scene, int], Grid]] = {
 LIGHTS: dict[str, Callable[[Scene, int, Pixels], Pixels]] = {"combat": _flash, "fireworks": _bursts}
 
 
-def resolve(motion: str, rng: np.random.Generator) -> str:
-    """The motion that an open request turns into: "pan_any" is one of the four pans."""
-    return str(rng.choice(["pan_left", "pan_right", "pan_up", "pan_down"])) if motion == "pan_any" else motion
+def resolve(motion: str) -> str:
+    """The motion that an open request turns into: a pan without direction goes right."""
+    return "pan_right" if motion == "pan_any" else motion

@@ -35,7 +35,7 @@ class Trainer:
     def __post_init__(self) -> None:
         # Parameters that a phase does not touch leave denormal numbers in Adam's moments: 20 times slower on CPUs.
         torch.set_flush_denormal(True)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.rate, betas=(0.9, 0.98), weight_decay=1e-3)
+        self.optimizer = torch.optim.AdamW(_trainable(self.model), lr=self.rate, betas=(0.9, 0.98), weight_decay=1e-3)
         self.average = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         if self.path.exists():
             self._restore()
@@ -61,7 +61,7 @@ class Trainer:
             group["lr"] = self.rate * self._schedule()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(_trainable(self.model), 1.0)
         self.optimizer.step()
         self.step += 1
         weight = 1 - min(self.decay, (1 + self.step) / (10 + self.step))
@@ -101,3 +101,7 @@ class Trainer:
         if log.exists():
             rows = [json.loads(line) for line in log.read_text().splitlines()]
             self.log = [row for row in rows if row["step"] <= self.step]
+
+
+def _trainable(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,8 +1,16 @@
-"""The causal VAE: first on single pictures, then on short clips that move. Goes out: `vae-images.pt`, `vae-clips.pt`."""
+"""The causal VAE. Goes out: `vae-images.pt`, then `vae-clips.pt`.
+
+First encoder and decoder learn single pictures. Then the temporal taps start as "look at the newest frame only": a
+latent frame is the picture of the last of its four frames, which makes encoding clips for the experts as cheap as
+encoding every fourth frame. Last the decoder alone learns on short clips to draw the frames between two latents; the
+latents do not change, so the experts can be trained at the same time.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,16 +18,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders import autoencoder_kl_wan
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
 
 from training import architecture
-from training.pictures import Pool, load_pool
+from training.pictures import Pool
 from training.state import Trainer
 
 SIDE = 64
 IMAGE_BATCH, CLIP_BATCH, CLIP_FRAMES = 16, 4, 9
-IMAGE_STEPS, CLIP_STEPS = 3500, 800
+IMAGE_STEPS, CLIP_STEPS = 3500, 400
 RATE_IMAGES, RATE_CLIPS = 2e-3, 1e-3
 LATENT_NOISE = 0.1
 """Standard deviation added to latents in training, so that the decoder forgives what the experts get slightly wrong."""
@@ -82,27 +89,85 @@ def loss_of(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tensor, 
     return loss, {"psnr": 10 * math.log10(4 / float(error.detach())), "latent_square": float(size.detach())}
 
 
-def train(work: Path) -> AutoencoderKLWan:
-    """Both phases, resumed where they stopped; returns the averaged model."""
-    autoencoder_kl_wan.WanCausalConv3d.forward = _image_forward
-    pool = load_pool(work / "pool.pkl")
-    torch.manual_seed(0)
-    vae = AutoencoderKLWan(**architecture.VAE)
-    images = Trainer(vae, work, "vae-images", IMAGE_STEPS, RATE_IMAGES)
-    images.run(lambda step: loss_of(vae, _seeded_batch(pool, step, IMAGE_BATCH, 1)))
-    vae.load_state_dict(images.average)
-    clips = Trainer(vae, work, "vae-clips", CLIP_STEPS, RATE_CLIPS)
-    clips.run(lambda step: loss_of(vae, _clip_or_images(pool, step)))
-    vae.load_state_dict(clips.average)
+@torch.no_grad()
+def inflate(vae: AutoencoderKLWan) -> None:
+    """Make every causal convolution see its newest frame only; resampling in time picks the last or repeats."""
+    for module in vae.modules():
+        if isinstance(module, WanCausalConv3d):
+            module.weight[:, :, :-1] = 0
+    for module in vae.modules():
+        time_conv = getattr(module, "time_conv", None)
+        if time_conv is not None:
+            width = time_conv.in_channels
+            time_conv.weight.zero_()
+            time_conv.bias.zero_()
+            time_conv.weight[:, :, -1, 0, 0] = torch.eye(width).repeat(time_conv.out_channels // width, 1)
+
+
+def train_images(pool: Pool, work: Path) -> AutoencoderKLWan:
+    """The first phase; returns the averaged model, inflated in time."""
+    with image_convolutions():
+        torch.manual_seed(0)
+        vae = AutoencoderKLWan(**architecture.VAE)
+        trainer = Trainer(vae, work, "vae-images", IMAGE_STEPS, RATE_IMAGES)
+        trainer.run(lambda step: loss_of(vae, _seeded_batch(pool, step, IMAGE_BATCH, 1)))
+    vae.load_state_dict(trainer.average)
+    inflate(vae)
     return vae
+
+
+def train_clips(vae: AutoencoderKLWan, pool: Pool, work: Path) -> AutoencoderKLWan:
+    """The second phase: the decoder alone, on clips."""
+    for part in (vae.decoder, vae.post_quant_conv):
+        part.requires_grad_(True)
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(False)
+    trainer = Trainer(vae, work, "vae-clips", CLIP_STEPS, RATE_CLIPS, decay=0.99)
+    trainer.run(lambda step: decoder_loss(vae, _seeded_batch(pool, IMAGE_STEPS + step, CLIP_BATCH, CLIP_FRAMES)))
+    vae.load_state_dict(trainer.average)
+    return vae
+
+
+def decoder_loss(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """Reconstruction of every frame from the noisy latents of every fourth."""
+    latents = encode_frames(vae, pixels[:, :, ::4])
+    made = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
+    error = F.mse_loss(made, pixels)
+    loss = 2 * error + 0.3 * F.l1_loss(made, pixels) + 0.2 * gradient_loss(made, pixels)
+    return loss, {"psnr": 10 * math.log10(4 / float(error.detach()))}
+
+
+@torch.no_grad()
+def encode_frames(vae: AutoencoderKLWan, pixels: torch.Tensor) -> torch.Tensor:
+    """Mean latents (batch, 16, n, height / 8, width / 8) of pictures (batch, 3, n, height, width), each on its own.
+
+    Equal to encoding the clip that has these pictures as its frames 0, 4, 8, … while the VAE is inflated.
+    """
+    count, _, frames = pixels.shape[:3]
+    single = pixels.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+    with image_convolutions():
+        latents = vae.encode(single).latent_dist.mean
+    return latents[:, :, 0].unflatten(0, (count, frames)).transpose(1, 2)
+
+
+@contextlib.contextmanager
+def image_convolutions() -> Iterator[None]:
+    """Within, single frames go through 2D convolutions."""
+    WanCausalConv3d.forward = _image_forward
+    try:
+        yield
+    finally:
+        WanCausalConv3d.forward = _plain_forward
+
+
+@torch.no_grad()
+def statistics(vae: AutoencoderKLWan, pool: Pool) -> dict[str, list[float]]:
+    """latents_mean and latents_std of the training pictures, for the VAE's configuration."""
+    latents = encode_frames(vae, _seeded_batch(pool, 77, 256, 1))
+    axes = (0, 2, 3, 4)
+    return {"latents_mean": latents.mean(axes).tolist(), "latents_std": latents.std(axes).tolist()}
 
 
 def _seeded_batch(pool: Pool, seed: int, count: int, frames: int) -> torch.Tensor:
     torch.manual_seed(seed)
     return batch(pool, count, frames, np.random.default_rng(seed))
-
-
-def _clip_or_images(pool: Pool, step: int) -> torch.Tensor:
-    """Three clips to one batch of pictures, so that single frames stay good."""
-    seed = IMAGE_STEPS + step
-    return _seeded_batch(pool, seed, *((IMAGE_BATCH, 1) if step % 4 == 3 else (CLIP_BATCH, CLIP_FRAMES)))
