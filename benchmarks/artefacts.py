@@ -20,8 +20,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-
 from benchmarks import damage, photos
+
 from wan2_i2v.eye import causes, limits
 from wan2_i2v.eye.artefacts import artefact_checks
 from wan2_i2v.eye.first import first_frame_check
@@ -57,7 +57,10 @@ def one_picture(task: tuple[int, str, damage.Picture]) -> list[dict[str, Any]]:
     number, name, photo = task
     cv2.setNumThreads(1)
     rows = []
-    good = {w: damage.good_clip(photo, w, size=SIZE, frames=FRAMES, seed=number) for w in (*damage.WAYS, "still", "breathing")}
+    good = {
+        w: damage.good_clip(photo, w, size=SIZE, frames=FRAMES, seed=number)
+        for w in (*damage.WAYS, "still", "breathing")
+    }
     for index, (way, clip) in enumerate(good.items()):
         expected = "static" if way in ("still", "breathing") else "motion"
         checks = judge(through_h264(clip, CRFS[index % 3]), clip[0], expected)
@@ -68,11 +71,15 @@ def one_picture(task: tuple[int, str, damage.Picture]) -> list[dict[str, Any]]:
             rng = np.random.default_rng(number * 1000 + index * 10 + strength)
             spoilt = kind.damage(good[way], kind.strengths[strength], rng)
             clip = through_h264(spoilt, CRFS[(number + index + strength) % 3])
-            rows.append(_row(name, way, kind, strength, kind.check, judge(clip, good[way][0], kind.expected or "motion")))
+            rows.append(
+                _row(name, way, kind, strength, kind.check, judge(clip, good[way][0], kind.expected or "motion"))
+            )
     return rows
 
 
-def _row(name: str, way: str, kind: Any, strength: int | None, check: str | None, checks: tuple[Check, ...]) -> dict[str, Any]:
+def _row(
+    name: str, way: str, kind: Any, strength: int | None, check: str | None, checks: tuple[Check, ...]
+) -> dict[str, Any]:
     return {
         "picture": name,
         "way": way,
@@ -113,7 +120,9 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         "any_failure_medium_strong": round(sum(bool(r["failed"]) for r in bad) / len(bad), 4),
         "false_alarms": round(sum(bool(r["failed"]) for r in good) / len(good), 4),
         "false_alarm_rows": [r for r in good if r["failed"]],
-        "missed": [f"{r['kind']} {r['strength']} {r['picture']} {r['way']}" for r in bad if r["check"] not in r["failed"]],
+        "missed": [
+            f"{r['kind']} {r['strength']} {r['picture']} {r['way']}" for r in bad if r["check"] not in r["failed"]
+        ],
         "by_kind": kinds,
         "margins": margins,
         "seconds": round(seconds, 1),

@@ -20,9 +20,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-
 from benchmarks import mouths, photos
 from benchmarks.mouths import Scene
+
 from wan2_i2v.eye.crowd import Crowd
 from wan2_i2v.eye.faces import find_faces
 from wan2_i2v.media import reader, writer

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import skimage.data
-
 from benchmarks import damage, mouths
 from benchmarks.mouths import Scene
+
 from wan2_i2v.eye.clip import examine, look
 from wan2_i2v.eye.faces import find_faces
 

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 import skimage.data
+from benchmarks import damage
 from PIL import Image
 
-from benchmarks import damage
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.eye.files import verify_file
 from wan2_i2v.eye.report import write_report

@@ -59,7 +59,11 @@ def test_exif_orientation_comes_first(tmp_path):
 def test_jpeg_damage_is_seen():
     buffer = io.BytesIO()
     Image.fromarray(skimage.data.coffee()).save(buffer, format="JPEG", quality=8)
-    assert analyze(Image.open(buffer)).jpeg_blockiness > 1.35 > analyze(Image.fromarray(skimage.data.coffee())).jpeg_blockiness
+    assert (
+        analyze(Image.open(buffer)).jpeg_blockiness
+        > 1.35
+        > analyze(Image.fromarray(skimage.data.coffee())).jpeg_blockiness
+    )
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr", "HSV"])

@@ -30,13 +30,14 @@ def artefact_checks(series: Series, fps: float) -> list[Check]:
     """All checks of this module."""
     jumps = _jumps(series)
     dark, flat = _empty(series, jumps)
+    path = _path(series, jumps)
     return [
         *_empty_checks(dark, flat, fps),
         _flicker(series),
         _noise(series, fps),
         *_jump_checks(series, jumps, fps),
-        _blur(series, ~(dark | flat), fps),
-        *_drifts(series, jumps),
+        _blur(path, series, fps),
+        *_drifts(path, series),
     ]
 
 
@@ -89,19 +90,17 @@ def _noise(series: Series, fps: float) -> Check:
     )
 
 
-def _blur(series: Series, shown: Flags, fps: float) -> Check:
-    """Share of frame 0's sharpness that is lost in the worst eighth of the clip, beyond what a loss of contrast takes."""
-    if not shown[0]:
-        return limits.BLUR.unchecked("the clip begins with an empty frame")
-    contrast = np.minimum(1.0, (series.std / max(float(series.std[0]), 1.0)) ** 2)
-    kept = series.sharp / max(float(series.sharp[0]), 1.0) / np.maximum(contrast, 1e-3)
-    least, at = _worst(np.where(shown, kept, 1.0), min)
-    lost = max(0.0, 1 - least)
+def _blur(path: Floats, series: Series, fps: float) -> Check:
+    """Share of frame 0's sharpness that is lost along the motion, beyond what a loss of contrast takes."""
+    kept = np.exp(path[:, 5] - 2 * np.minimum(path[:, 4], 0))
+    lost = _lasting(1 - kept)
+    anchors = np.array([0, *(link.frame for link in series.links)])
+    begin = int(anchors[np.argmax(1 - kept > limits.BLUR.fails)])
     return limits.BLUR.check(
-        lost,
-        f"sharpness stays within {lost:.0%} of frame 0",
+        max(0.0, lost),
+        f"sharpness stays within {max(0.0, lost):.0%} of frame 0",
         f"the picture loses {lost:.0%} of its sharpness against frame 0",
-        spans=((round(at / fps, 3), round(len(series) / fps, 3)),),
+        spans=((round(begin / fps, 3), round(len(series) / fps, 3)),),
     )
 
 
@@ -176,9 +175,8 @@ def _flash_end(series: Series, frame: int) -> int | None:
     return None
 
 
-def _drifts(series: Series, jumps: _Jumps) -> list[Check]:
-    """Colour, saturation and brightness that wander along the clip, and fades. Cuts and flashes are no drift."""
-    path = _path(series, jumps)
+def _drifts(path: Floats, series: Series) -> list[Check]:
+    """Colour, saturation and brightness that wander along the clip, and fades."""
     light, saturation, contrast = path[:, 0], path[:, 3], path[:, 4]
     hue = _lasting(np.hypot(path[:, 1], path[:, 2]))
     brightness, vivid = _lasting(np.abs(light)), _lasting(np.abs(saturation))
@@ -200,15 +198,17 @@ def _drifts(series: Series, jumps: _Jumps) -> list[Check]:
 
 
 def _path(series: Series, jumps: _Jumps) -> Floats:
-    """Where each anchor is against frame 0: columns light, green_red, blue_yellow, saturation, contrast."""
-    sudden = [*jumps.cuts, *(frame for flash in jumps.flashes for frame in flash)]
+    """Where each anchor is against frame 0: light, green_red, blue_yellow, saturation, contrast, sharpness.
+
+    What happens in a cut or a flash is no drift, unless it sets frame 0 apart from all that follow."""
+    sudden = [frame for frame in (*jumps.cuts, *(at for flash in jumps.flashes for at in flash)) if frame > 1]
     steps = [
-        (0.0,) * 5
+        (0.0,) * 6
         if any(link.begin < frame <= link.frame for frame in sudden)
-        else (link.light, link.green_red, link.blue_yellow, link.saturation, link.contrast)
+        else (link.light, link.green_red, link.blue_yellow, link.saturation, link.contrast, link.sharpness)
         for link in series.links
     ]
-    return np.vstack([np.zeros((1, 5)), np.cumsum(np.array(steps, dtype=np.float64).reshape(-1, 5), axis=0)])
+    return np.vstack([np.zeros((1, 6)), np.cumsum(np.array(steps, dtype=np.float64).reshape(-1, 6), axis=0)])
 
 
 def _lasting(path: Floats) -> float:

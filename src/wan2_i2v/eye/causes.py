@@ -19,7 +19,6 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "duplicates": ("cut", "flash"),
     "fade_to_white": ("blank", "blur", "colour_drift", "saturation_drift"),
     "fade_to_black": ("black", "blank", "blur", "colour_drift", "saturation_drift"),
-    "brightness_drift": ("saturation_drift",),
 }
 """Failure of the key brings failures of the values along: noise has other colours, after a black frame comes a cut, …"""
 

@@ -11,7 +11,7 @@ from wan2_i2v.eye import limits, mouth
 from wan2_i2v.eye.faces import Face, Picture, find_faces, follow, overlap
 from wan2_i2v.eye.limits import Spans
 from wan2_i2v.eye.mouth import Crop, MouthJudge, MouthVerdict
-from wan2_i2v.record import Check
+from wan2_i2v.record import Check, State
 
 FOLLOWED = 4
 """The largest faces are followed; each costs about 9 ms per frame."""
@@ -128,7 +128,7 @@ def mouth_check(faces: tuple[Seen, ...], frames: int, uncounted: int, *, allow_s
     spans = _merged([span for face in judged for span in face.mouth.spans])
     message = _sentence(worst.mouth, judged, len(faces) - len(judged) + uncounted, frames, spans)
     moved = worst.mouth.verdict in ("talking", "moves")
-    state = "unsure" if worst.mouth.verdict == "unsure" else "judged"
+    state: State = "unsure" if worst.mouth.verdict == "unsure" else "judged"
     return limit.built(score, allow_speech or not moved, message, state, spans if moved else ())
 
 

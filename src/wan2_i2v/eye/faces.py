@@ -162,8 +162,9 @@ def _net(name: str) -> Any:
     if hashlib.sha256(content).hexdigest() != NETS[name]:
         raise CheckpointError(f"{name} in the installed package is damaged; reinstall wan2-i2v.")
     buffer = np.frombuffer(content, dtype=np.uint8)
+    read: Any = cv2.dnn.readNetFromTFLite
     classic = getattr(cv2.dnn, "ENGINE_CLASSIC", None)
-    return cv2.dnn.readNetFromTFLite(buffer) if classic is None else cv2.dnn.readNetFromTFLite(buffer, classic)
+    return read(buffer) if classic is None else read(buffer, classic)
 
 
 @lru_cache(maxsize=1)

@@ -124,7 +124,7 @@ def _doubled(step: Floats) -> Flags:
     """Which frames repeat the one before in the middle of motion: far less change than around them and than usual."""
     padded = np.pad(step, 2, mode="edge")
     around = np.max([padded[shift : shift + len(step)] for shift in (0, 1, 3, 4)], axis=0)
-    return step < DOUBLED * np.minimum(around, np.percentile(step, 50) + np.percentile(step, 90))
+    return np.asarray(step < DOUBLED * np.minimum(around, np.percentile(step, 50) + np.percentile(step, 90)))
 
 
 def _runs(flags: Flags) -> list[tuple[int, int]]:

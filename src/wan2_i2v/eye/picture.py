@@ -195,18 +195,32 @@ def _advice(report: PictureReport, ground: Background, focus: cropping.Box) -> t
 def _choices(report: PictureReport, focus: cropping.Box) -> list[Advice]:
     source, size = (report.width, report.height), report.size
     loss = geometry.crop_loss(source, size)
-    cut = "nothing is cut" if loss < 0.005 else f"{loss:.0%} of the picture is cut away, the least of the sizes on offer"
+    cut = (
+        "nothing is cut" if loss < 0.005 else f"{loss:.0%} of the picture is cut away, the least of the sizes on offer"
+    )
     portrait = bool(report.faces) and report.faces[0].height > PORTRAIT * report.height
     kept = cropping.kept_share(focus, geometry.crop_box(source, size, report.crop))
     what = "the faces" if report.faces else "the subject"
     preset, why = ("static-portrait", "a large face fills the picture") if portrait else ("", "")
     advice = [
-        Advice(about="size", value=f"{size[0]}x{size[1]}", reason=f"closest to the picture's {source[0]}×{source[1]}: {cut}"),
+        Advice(
+            about="size",
+            value=f"{size[0]}x{size[1]}",
+            reason=f"closest to the picture's {source[0]}×{source[1]}: {cut}",
+        ),
         Advice(about="crop", value=report.crop, reason=f"keeps {kept:.0%} of {what}"),
-        Advice(about="num_frames", value="72" if portrait else "81", reason="a calm portrait needs no more than 3 s at 24 fps" if portrait else "the length that the model was trained for"),
+        Advice(
+            about="num_frames",
+            value="72" if portrait else "81",
+            reason="a calm portrait needs no more than 3 s at 24 fps"
+            if portrait
+            else "the length that the model was trained for",
+        ),
     ]
     if kept < 0.95:
-        advice[1] = Advice(about="crop", value="auto", reason=f"center, top and bottom keep at most {kept:.0%} of {what}")
+        advice[1] = Advice(
+            about="crop", value="auto", reason=f"center, top and bottom keep at most {kept:.0%} of {what}"
+        )
     if preset:
         advice.append(Advice(about="preset", value=preset, reason=why))
     return advice
@@ -216,17 +230,61 @@ def _warnings(report: PictureReport, ground: Background) -> list[Advice]:
     scale = geometry.upscale_factor((report.width, report.height), report.size)
     low = report.mouth_risk == "high"
     found = [
-        (report.transparent_share > CLEAR_SHARE, "background", "white", f"{report.transparent_share:.0%} of the pixels are transparent; they are put on one colour, choose it with --background"),
-        (low, "negative_prompt", "mouth", "a mouth is large enough to be seen moving; keep the mouth-prevention negative and describe closed lips"),
-        (any(face.mouth_open for face in report.faces[:4]) and low, "prompt", "expression", "a mouth is open in the picture; the model may close and open it again"),
-        (report.sharpness < SOFT, "picture", "sharper", f"the picture looks soft (sharpness {report.sharpness:.0f}); the video will be no sharper"),
+        (
+            report.transparent_share > CLEAR_SHARE,
+            "background",
+            "white",
+            f"{report.transparent_share:.0%} of the pixels are transparent; they are put on one colour, choose it with --background",
+        ),
+        (
+            low,
+            "negative_prompt",
+            "mouth",
+            "a mouth is large enough to be seen moving; keep the mouth-prevention negative and describe closed lips",
+        ),
+        (
+            any(face.mouth_open for face in report.faces[:4]) and low,
+            "prompt",
+            "expression",
+            "a mouth is open in the picture; the model may close and open it again",
+        ),
+        (
+            report.sharpness < SOFT,
+            "picture",
+            "sharper",
+            f"the picture looks soft (sharpness {report.sharpness:.0f}); the video will be no sharper",
+        ),
         (report.brightness < DARK, "picture", "brighter", f"the picture is dark (L* {report.brightness:.0f} of 100)"),
-        (report.brightness > BRIGHT, "picture", "darker", f"the picture is very bright (L* {report.brightness:.0f} of 100)"),
-        (report.clipped_share > CLIPPED and ground.kind == "busy", "picture", "exposure", f"{report.clipped_share:.0%} of the pixels are pure black or white"),
-        (report.jpeg_blockiness > BLOCKY, "picture", "original", "JPEG blocks are visible; use a better copy if there is one"),
-        (scale > ENLARGED, "size", "smaller", f"the picture is enlarged {scale:.1f} times; a smaller size or a larger picture gives more detail"),
+        (
+            report.brightness > BRIGHT,
+            "picture",
+            "darker",
+            f"the picture is very bright (L* {report.brightness:.0f} of 100)",
+        ),
+        (
+            report.clipped_share > CLIPPED and ground.kind == "busy",
+            "picture",
+            "exposure",
+            f"{report.clipped_share:.0%} of the pixels are pure black or white",
+        ),
+        (
+            report.jpeg_blockiness > BLOCKY,
+            "picture",
+            "original",
+            "JPEG blocks are visible; use a better copy if there is one",
+        ),
+        (
+            scale > ENLARGED,
+            "size",
+            "smaller",
+            f"the picture is enlarged {scale:.1f} times; a smaller size or a larger picture gives more detail",
+        ),
     ]
-    return [Advice(about=about, value=value, reason=reason, urgency="warning") for wanted, about, value, reason in found if wanted]
+    return [
+        Advice(about=about, value=value, reason=reason, urgency="warning")
+        for wanted, about, value, reason in found
+        if wanted
+    ]
 
 
 def _times(box: cropping.Box, scale: float) -> cropping.Box:

@@ -49,6 +49,7 @@ class Link:
     blue_yellow: float
     saturation: float
     contrast: float
+    sharpness: float
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Gatherer:
     _back: list[list[float]] = field(default_factory=list)
     _flows: list[tuple[float, float, float]] = field(default_factory=list)
     _links: list[Link] = field(default_factory=list)
-    _window: deque[tuple[Luma, Picture]] = field(default_factory=lambda: deque(maxlen=LAG + 1))
+    _window: deque[tuple[Luma, Picture, Luma]] = field(default_factory=lambda: deque(maxlen=LAG + 1))
     _start: Coarse | None = None
     _tiny: Coarse | None = None
     _light: float = 0.0
@@ -112,25 +113,28 @@ class Gatherer:
         away = float(cv2.absdiff(self._start, tiny * np.float32(level)).mean())
         self._rows.append((float(luma.mean()), float(luma.std()), _sharpness(fine), _noise(fine), gain, away))
         earlier = list(self._window)[::-1][:REACH]
-        self._back.append([float(cv2.absdiff(luma, past).mean()) for past, _ in earlier])
+        self._back.append([float(cv2.absdiff(luma, past).mean()) for past, _, _ in earlier])
         self._tiny = tiny
-        self._window.append((luma, small))
+        self._window.append((luma, small, fine))
         if len(self._window) == LAG + 1:
             flow = flow_between(self._window[0][0], luma)
             self._flows.append(_lengths(flow))
             if (len(self._rows) - 1) % LAG == 0:
-                self._link(self._window[0][1], small, flow)
+                self._link(0, flow)
 
-    def _link(self, before: Picture, after: Picture, flow: npt.NDArray[np.float32]) -> None:
+    def _link(self, anchor: int, flow: npt.NDArray[np.float32]) -> None:
+        """Add the link from the window's entry `anchor` to the last frame."""
         begin, self._linked = self._linked, len(self._rows) - 1
-        self._links.append(Link(begin, self._linked, *_drift(before, after, flow)))
+        (_, old, old_fine), (_, new, new_fine) = self._window[anchor], self._window[-1]
+        drift = _drift(old, new, flow)
+        self._links.append(Link(begin, self._linked, *drift, _sharpening(old_fine, new_fine, flow)))
 
     def series(self) -> Series:
         """All numbers; the last link reaches the last frame."""
         left = len(self._rows) - 1 - self._linked
         if left > 0:
-            (before, old), (after, new) = self._window[-1 - left], self._window[-1]
-            self._link(old, new, flow_between(before, after))
+            anchor = len(self._window) - 1 - left
+            self._link(anchor, flow_between(self._window[anchor][0], self._window[-1][0]))
         rows = np.array(self._rows, dtype=np.float64).reshape(-1, 6)
         back = np.full((REACH, len(rows)), np.nan)
         for index, differences in enumerate(self._back):
@@ -191,16 +195,14 @@ def _drift(before: Picture, after: Picture, flow: npt.NDArray[np.float32]) -> tu
         return (0.0,) * 5
     old, new = old[inside], new[inside]
     light = float(np.median(new[:, 0] - old[:, 0]))
-    green_red, blue_yellow, saturation = _colour(old[:, 1:], new[:, 1:])
+    off = np.abs(new[:, 0] - old[:, 0] - light)
+    kept = off <= max(float(np.percentile(off, 90)), 0.5)
+    green_red, blue_yellow, saturation = _colour(old[kept, 1:], new[kept, 1:])
     return light, green_red, blue_yellow, saturation, _contrast(old[:, 0], new[:, 0])
 
 
 def _colour(old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> tuple[float, float, float]:
-    """Shift of a* and b* and log factor of both that bring `old` to `new` (n × 2): least squares without outliers."""
-    shift = new - old
-    off = np.abs(shift - np.median(shift, axis=0)).sum(axis=1)
-    kept = off <= max(float(np.percentile(off, 90)), 0.5)
-    old, new = old[kept], new[kept]
+    """Shift of a* and b* and log factor of both that bring `old` to `new` (n × 2) in the least squares."""
     mean = old.mean(axis=0), new.mean(axis=0)
     spread = float(((old - mean[0]) ** 2).mean())
     square = float((mean[0] ** 2).sum())
@@ -233,6 +235,18 @@ def _gain(before: Coarse, after: Coarse) -> float:
 
 def _sharpness(luma: Luma) -> float:
     return float(cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))[1][0, 0] ** 2)
+
+
+def _sharpening(old: Luma, new: Luma, flow: npt.NDArray[np.float32]) -> float:
+    """Log ratio of the sharpness of what both frames show: the two are shifted by the camera's move, not resampled."""
+    scale = old.shape[1] / flow.shape[1]
+    dx, dy = (round(float(value) * scale) for value in np.median(flow[::4, ::4].reshape(-1, 2), axis=0))
+    height, width = old.shape
+    if abs(dx) > 0.8 * width or abs(dy) > 0.8 * height:
+        return 0.0
+    before = old[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
+    after = new[max(0, dy) : height - max(0, -dy), max(0, dx) : width - max(0, -dx)]
+    return float(np.log(max(_sharpness(after), 1.0) / max(_sharpness(before), 1.0)))
 
 
 NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)

@@ -68,4 +68,10 @@ def _capital(text: str) -> str:
 
 
 def _starts_with_preposition(text: str) -> bool:
-    return re.match(r"(in|on|at|under|by|near|above|below|before|behind|inside|outside|with|over|through|against|from|lit)\b", text) is not None
+    return (
+        re.match(
+            r"(in|on|at|under|by|near|above|below|before|behind|inside|outside|with|over|through|against|from|lit)\b",
+            text,
+        )
+        is not None
+    )

@@ -136,7 +136,9 @@ def _sentences(texts: _Texts) -> Iterator[Finding]:
     for word, matches in counts.items():
         if word not in words.STOP and len(matches) >= 4 and len(matches) > len(texts.prompt.split()) / 12:
             message = f"{word!r} is said {len(matches)} times"
-            yield Finding("sentences", "prompt", matches[3].span(), message, "Say it once; repeating does not strengthen it.")
+            yield Finding(
+                "sentences", "prompt", matches[3].span(), message, "Say it once; repeating does not strengthen it."
+            )
 
 
 def _lighting(texts: _Texts) -> Iterator[Finding]:
@@ -166,7 +168,9 @@ def _mouth(texts: _Texts) -> Iterator[Finding]:
 
 def _double_negation(texts: _Texts) -> Iterator[Finding]:
     """`no fireworks` in the negative prompt asks for them twice over: the negative lists what shall not be seen."""
-    for match in re.finditer(r"\b(?:no|without|not|never|avoid|don't)\s+((?:[\w-]+\s?){1,3})", texts.negative, re.IGNORECASE):
+    for match in re.finditer(
+        r"\b(?:no|without|not|never|avoid|don't)\s+((?:[\w-]+\s?){1,3})", texts.negative, re.IGNORECASE
+    ):
         thing = match.group(1).strip()
         yield Finding(
             "double-negation",
@@ -244,7 +248,9 @@ def _too_long(texts: _Texts, count: Callable[[str], int]) -> Iterator[Finding]:
         if tokens > MAX_TOKENS:
             read = _fitting(text, count)
             message = f"{tokens} tokens; the model reads {MAX_TOKENS} and ignores the rest"
-            yield Finding("too-long", field, (read, len(text)), message, f"Shorten it; it is read up to {text[:read][-30:]!r}.")
+            yield Finding(
+                "too-long", field, (read, len(text)), message, f"Shorten it; it is read up to {text[:read][-30:]!r}."
+            )
 
 
 def _fitting(text: str, count: Callable[[str], int]) -> int:

@@ -42,9 +42,7 @@ SPEECH = (
     "lip[- ]?sync|narrates?|chatting|mouths? (?:opens?|opening|moves?|moving)"
 )
 
-MOUTH = (
-    "mouth|lips?|talk(?:s|ing)?|speak(?:s|ing)?|speech|teeth|tongue|jaw|dialogue|conversation|lip[- ]?sync|facial animation"
-)
+MOUTH = "mouth|lips?|talk(?:s|ing)?|speak(?:s|ing)?|speech|teeth|tongue|jaw|dialogue|conversation|lip[- ]?sync|facial animation"
 
 ACTIONS = (
     "walk",
@@ -161,6 +159,39 @@ FILLERS = (
 )
 """Tags of image models' training sets that say nothing about a video."""
 STOP = frozenset(
-    "a an the of in on at to with and or is are as by for from it its no not any into very over under their his her "
-    "while without this that".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "with",
+        "and",
+        "or",
+        "is",
+        "are",
+        "as",
+        "by",
+        "for",
+        "from",
+        "it",
+        "its",
+        "no",
+        "not",
+        "any",
+        "into",
+        "very",
+        "over",
+        "under",
+        "their",
+        "his",
+        "her",
+        "while",
+        "without",
+        "this",
+        "that",
+    ]
 )
