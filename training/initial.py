@@ -22,7 +22,7 @@ NOISE, IMAGE, MASK, ANCHOR, COPY = 0, PATCH_VALUES, 2 * PATCH_VALUES, 2 * PATCH_
 PLACES = COPY + PATCH_VALUES
 """First channels of the token's parts: noisy latent, image latent, mask, the two constants, the copied frame 0, where it is."""
 
-ANCHOR_SIZE = 30.0
+ANCHOR_SIZE = 60.0
 PLACE, SAME_FRAME, MASK_KEY = 4.0, 6.0, 4.0
 SHARPNESS = 2.0
 ROTARY_PAIRS = 3
@@ -30,6 +30,7 @@ ROTARY_PAIRS = 3
 WIDE_PAIR, TIME_PAIR = 3, 4
 """Pairs whose turn over a whole picture, or clip, stays below half a circle."""
 PLACES_GAIN = 6.0
+QUICK_SINES = 56
 NEIGHBOURS = [(0, -1), (0, 1), (-1, 0), (1, 0)]
 """Offsets (down, right) in tokens."""
 
@@ -84,7 +85,10 @@ def _embed(model: WanTransformer3DModel) -> None:
 def _time(model: WanTransformer3DModel) -> None:
     """The time embedding's every channel is 1 / σ − 1, which the last layer adds to its scale; blocks see little of it."""
     embedder = model.condition_embedder
-    sigmas = torch.linspace(0.1, 1.0, 181)
+    # The quickest sines of the timestep (freq_dim / 2 of them, 10000 to the power −i / 128) only make the fit ripple.
+    for half in embedder.time_embedder.linear_1.weight.chunk(2, dim=1):
+        half[:, :QUICK_SINES] = 0
+    sigmas = torch.linspace(0.1, 1.0, 901)
     hidden = embedder.time_embedder.act(embedder.time_embedder.linear_1(embedder.timesteps_proj(1000 * sigmas)))
     wanted = 1 / sigmas - 1
     design = torch.cat([hidden, torch.ones(len(sigmas), 1)], dim=1).double()

@@ -26,8 +26,8 @@ from training.state import Trainer
 
 SIDE = 64
 IMAGE_BATCH, CLIP_BATCH, CLIP_FRAMES = 16, 4, 9
-IMAGE_STEPS, CLIP_STEPS = 3500, 400
-RATE_IMAGES, RATE_CLIPS = 2e-3, 1e-3
+IMAGE_STEPS, CLIP_STEPS = 3500, 200
+RATE_IMAGES, RATE_CLIPS = 2e-3, 1.5e-4
 LATENT_NOISE = 0.1
 """Standard deviation added to latents in training, so that the decoder forgives what the experts get slightly wrong."""
 
