@@ -2,7 +2,7 @@
 
 `AutoencoderKLWan` works on one frame first and then on four at a time, with a two-frame memory before each causal
 convolution; its own `encode` and `decode` glue all chunks together. These functions yield them, so that memory does not
-grow with the number of frames. Same arithmetic, bit-equal results. Imported by stages.
+grow with the number of frames, and skip what no longer changes in a still canvas. Bit-equal results. Imported by stages.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 
 from wan2_i2v.geometry import LATENT_CHANNELS, VAE_SCALE_TEMPORAL
-
-
-def _memory(coder: torch.nn.Module) -> list[Any]:
-    """An empty memory slot per causal convolution."""
-    return [None] * sum(isinstance(module, WanCausalConv3d) for module in coder.modules())
+from wan2_i2v.models.causal_layers import Stream, pointwise
 
 
 def _statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,17 +45,33 @@ def encode_canvas(vae: Any, image: torch.Tensor, frames: int) -> torch.Tensor:
     `image`: (1, 3, height, width) in [−1, 1] on the VAE's device and dtype; `frames` is 4n+1. Returns (1, 16, n+1,
     height / 8, width / 8), not normalised.
     """
-    memory = _memory(vae.encoder)
-    grey = torch.zeros_like(image).unsqueeze(2).expand(-1, -1, VAE_SCALE_TEMPORAL, -1, -1)
-    chunks = [_encode_chunk(vae, image.unsqueeze(2), memory)]
-    chunks += [_encode_chunk(vae, grey, memory) for _ in range((frames - 1) // VAE_SCALE_TEMPORAL)]
-    mean, _ = vae.quant_conv(torch.cat(chunks, dim=2)).chunk(2, dim=1)
-    return torch.as_tensor(mean)
+    stream = Stream(reuse=True)
+    grey = _pixels_in(vae, torch.zeros_like(image).unsqueeze(2).expand(-1, -1, VAE_SCALE_TEMPORAL, -1, -1))
+    chunks = [_encode_chunk(vae, stream, _pixels_in(vae, image.unsqueeze(2)))]
+    chunks += [_encode_chunk(vae, stream, grey) for _ in range((frames - 1) // VAE_SCALE_TEMPORAL)]
+    mean, _ = pointwise(vae.quant_conv, torch.cat(chunks, dim=2)).chunk(2, dim=1)
+    return mean
 
 
-def _encode_chunk(vae: Any, chunk: torch.Tensor, memory: list[Any]) -> torch.Tensor:
-    pixels = patchify(chunk, vae.config.patch_size) if vae.config.patch_size else chunk
-    return torch.as_tensor(vae.encoder(pixels, feat_cache=memory, feat_idx=[0]))
+def _pixels_in(vae: Any, chunk: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(patchify(chunk, vae.config.patch_size)) if vae.config.patch_size else chunk
+
+
+def _encode_chunk(vae: Any, stream: Stream, pixels: torch.Tensor) -> torch.Tensor:
+    """`WanEncoder3d` on one chunk of 1 or 4 frames: (1, 32, 1, height, width), mean and log-variance."""
+    encoder = vae.encoder
+    x = stream.convolve(encoder.conv_in, pixels)
+    for layer in encoder.down_blocks:
+        x = stream.layer(layer, x)
+    x = _middle(stream, encoder.mid_block, x)
+    return stream.convolve(encoder.conv_out, x, encoder.norm_out)
+
+
+def _middle(stream: Stream, block: Any, x: torch.Tensor) -> torch.Tensor:
+    x = stream.residual(block.resnets[0], x)
+    for attend, resnet in zip(block.attentions, block.resnets[1:], strict=True):
+        x = stream.residual(resnet, stream.layer(attend, x))
+    return x
 
 
 def decode_stream(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -67,12 +79,22 @@ def decode_stream(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
 
     Yields (1, 3, k, 8·height, 8·width) in [−1, 1] with k = 1 for the first chunk and 4 for each after.
     """
-    memory = _memory(vae.decoder)
+    stream = Stream(reuse=False)
     for index in range(latents.shape[2]):
         with torch.inference_mode():
-            latent = vae.post_quant_conv(denormalise(vae, latents[:, :, index : index + 1]))
-            pixels = vae.decoder(latent, feat_cache=memory, feat_idx=[0], first_chunk=index == 0)
-            if vae.config.patch_size:
-                pixels = unpatchify(pixels, vae.config.patch_size)
-            chunk = pixels.clamp(-1.0, 1.0)
-        yield chunk
+            pixels = _decode_chunk(vae, stream, denormalise(vae, latents[:, :, index : index + 1]))
+        yield pixels
+
+
+def _decode_chunk(vae: Any, stream: Stream, latent: torch.Tensor) -> torch.Tensor:
+    """`WanDecoder3d` on one latent frame (1, 16, 1, height, width): its pixels, clamped."""
+    decoder = vae.decoder
+    x = stream.convolve(decoder.conv_in, pointwise(vae.post_quant_conv, latent))
+    x = _middle(stream, decoder.mid_block, x)
+    for block in decoder.up_blocks:
+        for layer in (*block.resnets, *(block.upsamplers or ())):
+            x = stream.layer(layer, x)
+    pixels = stream.convolve(decoder.conv_out, x, decoder.norm_out)
+    if vae.config.patch_size:
+        pixels = unpatchify(pixels, vae.config.patch_size)
+    return torch.as_tensor(pixels).clamp_(-1.0, 1.0)
