@@ -30,7 +30,7 @@ SHAPES = (
 MOTIONS_PER_PICTURE = 3
 SHARD = 16
 BATCH = 4
-SCHEDULE: dict[str, tuple[int, float]] = {"single": (430, 6e-4), "high": (120, 2e-4), "low": (120, 2e-4)}
+SCHEDULE: dict[str, tuple[int, float]] = {"single": (230, 2.5e-4), "high": (40, 1e-4), "low": (40, 1e-4)}
 """Steps and peak learning rate: first one model for all noise levels, then each expert from it."""
 STILL_FLOOR = 0.03
 ANYWHERE = 0.15
@@ -175,11 +175,11 @@ def predict(
     return torch.as_tensor(model(torch.cat([noisy, mask, image], dim=1), timestep, embeds, return_dict=False)[0])
 
 
-def new_expert(grey: torch.Tensor) -> WanTransformer3DModel:
-    """An expert with its hand-made start; `grey` as in `initial.copy_first_frame`."""
+def new_expert(grey: torch.Tensor, words: torch.Tensor, moves: torch.Tensor) -> WanTransformer3DModel:
+    """An expert with its hand-made start; arguments as in `initial.copy_first_frame`."""
     torch.manual_seed(3)
     model = WanTransformer3DModel(**architecture.EXPERT)
-    initial.copy_first_frame(model, grey)
+    initial.copy_first_frame(model, grey, words, moves)
     initial.steady(model)
     return model
 

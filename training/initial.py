@@ -11,6 +11,7 @@ left, right, up and down of the same place in frame 0. All other outputs start a
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel
@@ -30,16 +31,25 @@ ROTARY_PAIRS = 3
 WIDE_PAIR, TIME_PAIR = 3, 4
 """Pairs whose turn over a whole picture, or clip, stays below half a circle."""
 PLACES_GAIN = 6.0
+TIMES, AMOUNT, ZERO = PLACES + 5, PLACES + 9, PLACES + 13
+"""Channels of four clocks, of how far the picture has moved right, left, down and up in tokens, and one that stays zero:
+what it holds after a layer norm is what the norm has subtracted."""
+WISH, WISH_GAIN = ZERO + 1, 5.0
+"""First of the channels that tell which motion the text asks for, one per motion."""
+SQUARE, TEXT_LOGIT = 0.35, 7.0
 QUICK_SINES = 56
 NEIGHBOURS = [(0, -1), (0, 1), (-1, 0), (1, 0)]
 """Offsets (down, right) in tokens."""
 
 
 @torch.no_grad()
-def copy_first_frame(model: WanTransformer3DModel, grey: torch.Tensor) -> None:
+def copy_first_frame(
+    model: WanTransformer3DModel, grey: torch.Tensor, text: torch.Tensor, shifts: torch.Tensor
+) -> None:
     """Set `model`'s weights so that it predicts (x − first frame's latent) / σ everywhere.
 
-    `grey`: normalised latent of a grey picture, (16, height, width), at least 16 × 16.
+    `grey`: normalised latent of a grey picture, (16, height, width), at least 16 × 16. `text`: real tokens' embeddings,
+    (tokens, text_dim). `shifts`: from `shifts.fit`.
     """
     spread = _layer_norm_spread(model.config.num_attention_heads * model.config.attention_head_dim)
     _embed(model)
@@ -52,13 +62,17 @@ def copy_first_frame(model: WanTransformer3DModel, grey: torch.Tensor) -> None:
             output.bias.zero_()
         for norm in (block.attn1.norm_q, block.attn1.norm_k):
             norm.weight.fill_(SHARPNESS)
+        _read_text(model, block.attn2, text)
         if index == 0:
+            block.attn1.to_v.weight.zero_()
             _look_at_frame_0(block.attn1, 0, spread, (0, 0))
             _copy(block.attn1, spread)
             _locate(block.attn1, spread, _border_cues(grey))
+        elif index == 1:
+            _count_frames(block.attn1, spread)
         else:
-            for head, offset in enumerate(NEIGHBOURS if index % 2 else [(0, 0)]):
-                _look_at_frame_0(block.attn1, head, spread, offset)
+            _shift(block, index - 2, shifts, spread)
+        _cancel_mean(block.attn1.to_v)
     _project(model, spread)
 
 
@@ -70,7 +84,7 @@ def _layer_norm_spread(dim: int) -> float:
 def _embed(model: WanTransformer3DModel) -> None:
     weight = model.patch_embedding.weight
     weight.mul_(0.3)
-    weight[: PLACES + 5].zero_()
+    weight[: WISH + 17].zero_()
     model.patch_embedding.bias.zero_()
     places = [(i, j) for i in range(PATCH[1]) for j in range(PATCH[2])]
     for channel in range(LATENT_CHANNELS):
@@ -102,12 +116,15 @@ def _time(model: WanTransformer3DModel) -> None:
 
 def steady(model: WanTransformer3DModel) -> None:
     """Keep training from weighing the anchors, which are ten times larger than other channels and would amplify every
-    step, and from changing the time embedding that the output's scale stands on.
+    step, and from changing the way from the COPY channels to the output: blocks change the picture in those channels.
+    The time embedding is also the last layer's shift, which sums up whole rows of its weights.
     """
     model.condition_embedder.time_embedder.requires_grad_(False)
+    model.proj_out.requires_grad_(False)
+    model.scale_shift_table.requires_grad_(False)
     keep = torch.ones(model.config.num_attention_heads * model.config.attention_head_dim)
     keep[ANCHOR : ANCHOR + 2] = 0
-    readers = [model.proj_out]
+    readers: list[torch.nn.Linear] = []
     for block in model.blocks:
         readers += [block.attn1.to_q, block.attn1.to_k, block.attn1.to_v, block.attn2.to_q, block.ffn.net[0].proj]
     for reader in readers:
@@ -194,6 +211,74 @@ def _copy(attention: WanAttention, spread: float) -> None:
     for value in range(PATCH_VALUES):
         attention.to_v.weight[value, IMAGE + value] = spread
         attention.to_out[0].weight[COPY + value, value] = 1
+
+
+def _cancel_mean(layer: torch.nn.Linear) -> None:
+    """Give back to `layer`'s sums what the layer norm before it has subtracted from every channel."""
+    layer.weight[:, ZERO] = 0
+    layer.weight[:, ZERO] = -layer.weight.sum(1)
+
+
+def _read_text(model: WanTransformer3DModel, attention: WanAttention, text: torch.Tensor) -> None:
+    """Padding's keys are zero; queries meet what all words' keys have in common, so that words outweigh padding."""
+    embedder = model.condition_embedder.text_embedder
+    for layer in (embedder.linear_1, embedder.linear_2, attention.to_k, attention.to_v):
+        layer.bias.zero_()
+    words = embedder(text)
+    embedder.linear_2.weight.mul_(1 / words.std())
+    keys = attention.norm_k(attention.to_k(words / words.std())).mean(0)
+    attention.to_q.weight.mul_(0.05)
+    heads = keys.unflatten(0, (attention.heads, -1))
+    attention.to_q.bias.copy_((heads / heads.norm(dim=1, keepdim=True)).flatten())
+    attention.norm_q.weight.fill_(1.0)
+    size = attention.inner_dim // attention.heads
+    common = (heads.norm(dim=1) * size**0.5).mean() / size**0.5
+    attention.norm_q.weight.fill_(float(TEXT_LOGIT / common))
+
+
+def _count_frames(attention: WanAttention, spread: float) -> None:
+    """Second block: four kernels of different width over time, each telling how much of it lies on frame 0."""
+    for norm in (attention.norm_q, attention.norm_k):
+        norm.weight.fill_(1.0)
+    for head in range(4):
+        _quieten(attention, head)
+        first, time, _ = _layout(attention, head)
+        for projection in (attention.to_q, attention.to_k):
+            projection.bias[first + 2 * (2 + head)] = PLACE
+        _prefer_frame_0(attention, first + time - 2, spread, 0.5)
+        attention.to_v.weight[first].zero_()
+        attention.to_v.weight[first, MASK : MASK + 4] = spread / 4
+        attention.to_out[0].weight[TIMES + head, first] = PLACES_GAIN
+
+
+def _shift(block: Any, direction: int, shifts: torch.Tensor, spread: float) -> None:
+    """Move the picture in COPY by AMOUNT[direction] tokens: attention gathers the four neighbours in frame 0 and writes
+    their share of the change, the feed-forward adds the place's own share and multiplies by the amount.
+
+    x·p = (f(x + p) − f(x − p)) / 4 for f(z) = z², and gelu(z) + gelu(−z) ≈ 0.8·z² near zero.
+    """
+    attention, before = block.attn1, shifts[direction - 1] if direction else torch.zeros_like(shifts[0])
+    for norm in (attention.norm_q, attention.norm_k):
+        norm.weight.fill_(SHARPNESS * 1.44)
+    for head, offset in enumerate(NEIGHBOURS):
+        _look_at_frame_0(attention, head, spread, offset)
+        rows = slice(head * PATCH_VALUES, (head + 1) * PATCH_VALUES)
+        attention.to_v.weight[rows].zero_()
+        attention.to_v.bias[rows].zero_()
+        for value in range(PATCH_VALUES):
+            attention.to_v.weight[head * PATCH_VALUES + value, COPY + value] = spread
+        attention.to_out[0].weight[IMAGE : IMAGE + PATCH_VALUES, rows] = (shifts[direction] - before)[:, rows]
+    own, inner, out = shifts[direction][:, 4 * PATCH_VALUES :], block.ffn.net[0].proj, block.ffn.net[2]
+    for value in range(PATCH_VALUES):
+        for unit, (outer, amount) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
+            row = 4 * value + unit
+            inner.weight[row].zero_()
+            inner.bias[row] = 0
+            inner.weight[row, IMAGE + value] = outer * SQUARE * spread
+            inner.weight[row, COPY : COPY + PATCH_VALUES] = outer * SQUARE * spread * own[value]
+            inner.weight[row, AMOUNT + direction] = amount * SQUARE * spread
+            inner.weight[row, ZERO] = -inner.weight[row].sum()
+            out.weight[COPY + value, row] = (1 if unit < 2 else -1) / (4 * 0.8 * SQUARE**2)
 
 
 def _project(model: WanTransformer3DModel, spread: float) -> None:

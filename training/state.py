@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-SAVE_EVERY_S = 120.0
+SAVE_EVERY_S = 60.0
 WARMUP_STEPS = 30
 LEAST_RATE_SHARE = 0.05
 
