@@ -16,7 +16,14 @@ from typing import Any
 import torch
 
 from wan2_i2v.errors import CheckpointError, DeviceError, Wan2I2VError, translate
+from wan2_i2v.models import lean
 from wan2_i2v.schedule import Expert
+
+CHUNK_TOKENS = 1024
+"""Tokens computed at once on a CPU: a chunk of a small model stays in the processor's cache."""
+
+HEAD_GROUPS = 4
+"""Parts in which self-attention is computed; each holds its share of one tensor of hidden size beside the queries."""
 
 FOLDER: dict[Expert, str] = {"high": "transformer", "single": "transformer", "low": "transformer_2"}
 
@@ -91,7 +98,8 @@ def transformer(source: Source, expert: Expert) -> Iterator[Any]:
 
     folder = FOLDER[expert]
     with _resident(source, folder, lambda: _from_folder(WanTransformer3DModel, source, folder)) as model:
-        yield model
+        chunking = lean.Chunking(CHUNK_TOKENS, max(1, model.config.num_attention_heads // HEAD_GROUPS))
+        yield lean.apply(model, chunking, lean.Resident())
 
 
 def _from_folder(cls: Any, source: Source, folder: str) -> Any:
