@@ -1,6 +1,6 @@
-"""The two experts: clips as latents, then flow matching at the noise levels that inference uses.
+"""The two experts: clips as latents, the noise levels that inference uses, the model with its start.
 
-Goes out: `latents/*.pt` (shards of encoded clips, made once), `expert-single.pt`, `expert-high.pt`, `expert-low.pt`.
+Goes out: `latents/*.pt` (shards of encoded clips, made once).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from training import architecture, initial, motions, vae, wording
 from training.pictures import Pool
-from training.state import Trainer
 from wan2_i2v import schedule
 from wan2_i2v.models import causal_vae
 
@@ -29,10 +28,6 @@ SHAPES = (
 """(width, height) and frames of the training clips, about equally many tokens each."""
 MOTIONS_PER_PICTURE = 3
 SHARD = 16
-BATCH = 4
-SCHEDULE: dict[str, tuple[int, float]] = {"single": (230, 2.5e-4), "high": (40, 1e-4), "low": (40, 1e-4)}
-"""Steps and peak learning rate: first one model for all noise levels, then each expert from it."""
-STILL_FLOOR = 0.03
 ANYWHERE = 0.15
 """Share of training steps at a σ drawn anywhere in the expert's range; the others are at the recipes' own levels."""
 
@@ -49,6 +44,15 @@ class Sample:
     image_latent: torch.Tensor
     prompt: str
     motion: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """What `initial.copy_first_frame` needs to know: grey latent, words' embeddings, shift maps."""
+
+    grey: torch.Tensor
+    words: torch.Tensor
+    moves: torch.Tensor
 
 
 def view(pool: Pool, size: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -72,9 +76,9 @@ def encode_clip(coder: Any, frames: npt.NDArray[Any]) -> torch.Tensor:
     return causal_vae.normalise(coder, vae.encode_frames(coder, pixels))[0]
 
 
-def grey_latent(coder: Any) -> torch.Tensor:
-    """Normalised latent of a grey picture, (16, 16, 16): what the canvas holds after frame 0."""
-    return encode_clip(coder, np.full((1, 128, 128, 3), 127.5, np.float32))[:, 0]
+def grey_latent(coder: Any, height: int = 16, width: int = 16) -> torch.Tensor:
+    """Normalised latent of a grey picture, (16, height, width): what the canvas holds after frame 0."""
+    return encode_clip(coder, np.full((1, 8 * height, 8 * width, 3), 127.5, np.float32))[:, 0]
 
 
 def make_shard(coder: Any, pool: Pool, seed: int) -> list[Sample]:
@@ -128,43 +132,6 @@ def draw_sigma(expert: Expert, rng: np.random.Generator) -> float:
     return float(rng.uniform(low, high))
 
 
-@dataclass
-class Objective:
-    """Flow matching on batches of one shard: predict noise − x0 from σ·noise + (1 − σ)·x0.
-
-    With `before`, half of the noisy clips start from that expert's own picture of the clip instead of the true one, as
-    they do at inference; the target stays the true clip.
-    """
-
-    model: WanTransformer3DModel
-    expert: Expert
-    shards: list[list[Sample]]
-    reader: Reader
-    before: WanTransformer3DModel | None = None
-
-    def __call__(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = np.random.default_rng((step, {"single": 6, "high": 7, "low": 8}[self.expert]))
-        torch.manual_seed(int(rng.integers(2**31)))
-        shard = self.shards[rng.integers(len(self.shards))]
-        chosen = [shard[i] for i in rng.choice(len(shard), BATCH, replace=False)]
-        clean = torch.stack([sample.latents for sample in chosen]).float()
-        image = torch.stack([sample.image_latent for sample in chosen]).float()
-        embeds, sigma = self.reader(chosen), draw_sigma(self.expert, rng)
-        start = self._own_start(clean, image, embeds) if self.before and rng.random() < 0.5 else clean
-        noisy = sigma * torch.randn_like(clean) + (1 - sigma) * start
-        made = noisy - sigma * predict(self.model, noisy, image, sigma, embeds)
-        axes = (1, 2, 3, 4)
-        error, still = (made - clean).square().mean(axes), (clean - clean[:, :, :1]).square().mean(axes)
-        # Relative to what standing still would cost, so that flashes do not drown slow motion.
-        return (error / (still + STILL_FLOOR)).mean(), {"x0": float(error.mean().detach()), "still": float(still.mean())}
-
-    @torch.no_grad()
-    def _own_start(self, clean: torch.Tensor, image: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
-        """What the expert before makes of pure noise."""
-        noise = torch.randn_like(clean)
-        return noise - predict(self.before, noise, image, 1.0, embeds)
-
-
 def predict(
     model: WanTransformer3DModel, noisy: torch.Tensor, image: torch.Tensor, sigma: float, embeds: torch.Tensor
 ) -> torch.Tensor:
@@ -175,20 +142,9 @@ def predict(
     return torch.as_tensor(model(torch.cat([noisy, mask, image], dim=1), timestep, embeds, return_dict=False)[0])
 
 
-def new_expert(grey: torch.Tensor, words: torch.Tensor, moves: torch.Tensor) -> WanTransformer3DModel:
-    """An expert with its hand-made start; arguments as in `initial.copy_first_frame`."""
+def new_expert(start: Start) -> WanTransformer3DModel:
+    """An expert whose start copies the first frame and knows how to move it, but not yet when."""
     torch.manual_seed(3)
     model = WanTransformer3DModel(**architecture.EXPERT)
-    initial.copy_first_frame(model, grey, words, moves)
-    initial.steady(model)
-    return model
-
-
-def train_expert(objective: Objective, work: Path, start: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """Train `objective.model`, from the weights `start` if given; returns the averaged weights."""
-    if start is not None:
-        objective.model.load_state_dict(start)
-    steps, rate = SCHEDULE[objective.expert]
-    trainer = Trainer(objective.model, work, f"expert-{objective.expert}", steps, rate, decay=0.98)
-    trainer.run(objective)
-    return trainer.average
+    initial.copy_first_frame(model, start.grey, start.words, start.moves)
+    return model.requires_grad_(False)

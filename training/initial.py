@@ -5,7 +5,8 @@ frame 0. One such head, whose values are the image latent, is a still video. Two
 norms nearly linear. Three more heads of the first block tell a token where it is: rotary embeddings know distances only,
 but the latents of the grey frames look different at the four borders, and a wide kernel over them falls with the
 distance to each; a kernel over time does the same for the distance to frame 0. Later blocks' heads look one token to the
-left, right, up and down of the same place in frame 0. All other outputs start at zero.
+left, right, up and down of the same place in frame 0 and shift the picture by amounts that `wishes` fits. All other outputs
+start at zero.
 """
 
 from __future__ import annotations
@@ -114,23 +115,6 @@ def _time(model: WanTransformer3DModel) -> None:
     embedder.time_proj.bias.zero_()
 
 
-def steady(model: WanTransformer3DModel) -> None:
-    """Keep training from weighing the anchors, which are ten times larger than other channels and would amplify every
-    step, and from changing the way from the COPY channels to the output: blocks change the picture in those channels.
-    The time embedding is also the last layer's shift, which sums up whole rows of its weights.
-    """
-    model.condition_embedder.time_embedder.requires_grad_(False)
-    model.proj_out.requires_grad_(False)
-    model.scale_shift_table.requires_grad_(False)
-    keep = torch.ones(model.config.num_attention_heads * model.config.attention_head_dim)
-    keep[ANCHOR : ANCHOR + 2] = 0
-    readers: list[torch.nn.Linear] = []
-    for block in model.blocks:
-        readers += [block.attn1.to_q, block.attn1.to_k, block.attn1.to_v, block.attn2.to_q, block.ffn.net[0].proj]
-    for reader in readers:
-        reader.weight.register_hook(lambda gradient: gradient * keep)
-
-
 def _layout(attention: WanAttention, head: int) -> tuple[int, int, int]:
     """First channel of `head`, number of its channels for time, and for each of the two axes of space."""
     size = attention.inner_dim // attention.heads
@@ -175,7 +159,9 @@ def _border_cues(grey: torch.Tensor) -> torch.Tensor:
     """Weights (4, PATCH_VALUES + 1), bias last, that tell left, right, top and bottom border from a grey token."""
     channels, height, width = grey.shape
     rows, columns = height // PATCH[1], width // PATCH[2]
-    tokens = grey.reshape(channels, rows, PATCH[1], columns, PATCH[2]).permute(1, 3, 0, 2, 4).reshape(rows * columns, -1)
+    tokens = (
+        grey.reshape(channels, rows, PATCH[1], columns, PATCH[2]).permute(1, 3, 0, 2, 4).reshape(rows * columns, -1)
+    )
     row, column = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
     wanted = torch.stack([column == 0, column == columns - 1, row == 0, row == rows - 1], dim=1).double()
     design = torch.cat([tokens, torch.ones(len(tokens), 1)], dim=1).double()
@@ -211,6 +197,15 @@ def _copy(attention: WanAttention, spread: float) -> None:
     for value in range(PATCH_VALUES):
         attention.to_v.weight[value, IMAGE + value] = spread
         attention.to_out[0].weight[COPY + value, value] = 1
+
+
+def knowledge(dim: int) -> torch.Tensor:
+    """Weights (dim,) that single out the channels of places, clocks and wishes, scaled to similar sizes; 0 elsewhere."""
+    used = torch.zeros(dim)
+    used[PLACES : PLACES + 4] = 4.0
+    used[PLACES + 4 : AMOUNT] = 1.0
+    used[WISH : WISH + 17] = 1.5
+    return used
 
 
 def _cancel_mean(layer: torch.nn.Linear) -> None:

@@ -17,7 +17,17 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from training import initial, motions, wording
 
 PROMPTS, RIDGE = 1500, 1e-3
-SHAPES = ((8, 8, 31), (16, 16, 9), (12, 20, 9), (20, 12, 13), (32, 32, 19), (24, 24, 13), (40, 22, 19), (24, 36, 19), (16, 16, 19))
+SHAPES = (
+    (8, 8, 31),
+    (16, 16, 9),
+    (12, 20, 9),
+    (20, 12, 13),
+    (32, 32, 19),
+    (24, 24, 13),
+    (40, 22, 19),
+    (24, 36, 19),
+    (16, 16, 19),
+)
 """Latent height, width and frames."""
 TOKENS, STEPS, RATE = 600, 500, 4e-3
 Encode = Callable[[str], torch.Tensor]
@@ -82,11 +92,7 @@ def learn_amounts(model: WanTransformer3DModel, encode: Encode, grey_of: Callabl
     inputs, wanted = [], []
     with torch.no_grad():
         inner = ffn.net[0].proj
-        used = torch.zeros(inner.in_features)
-        used[initial.PLACES : initial.PLACES + 4] = 4.0
-        used[initial.PLACES + 4 : initial.AMOUNT] = 1.0
-        used[initial.WISH : initial.WISH + len(wording.MOTIONS)] = 1.5
-        inner.weight.copy_(torch.randn_like(inner.weight) * used)
+        inner.weight.copy_(torch.randn_like(inner.weight) * initial.knowledge(inner.in_features))
         inner.bias.normal_()
     for height, width, frames in SHAPES:
         grey = grey_of(height, width)
@@ -98,7 +104,8 @@ def learn_amounts(model: WanTransformer3DModel, encode: Encode, grey_of: Callabl
                 mask = torch.zeros(1, 4, frames, height, width)
                 mask[:, :, 0] = 1
                 latents = torch.cat([torch.randn_like(image), mask, image], dim=1)
-                seen = _input_of(ffn, lambda x=latents, e=encode(prompt): model(x, torch.tensor([950.0]), e))
+                embeds = encode(prompt)
+                seen = _input_of(ffn, lambda x=latents, e=embeds: model(x, torch.tensor([950.0]), e))
                 chosen = rng.choice(len(seen), min(TOKENS, len(seen)), replace=False)
                 inputs.append(seen[chosen])
                 wanted.append(amounts(motion, height, width, frames)[chosen])
