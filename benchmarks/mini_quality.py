@@ -1,0 +1,230 @@
+"""How well `mini` does what prompts ask, on pictures that it was never trained on.
+
+Pictures: scikit-image's and scikit-learn's samples, or `--images DIR`. For each motion a held-out wording, for each recipe
+and seed a clip through the package's own API; the motion is judged by optical flow, the last frame against the picture
+moved by the motion's formula. Prints a table, writes a contact sheet, and prints one JSON object as the last line.
+
+    python benchmarks/mini_quality.py [--images DIR] [--pictures 4] [--seeds 1] [--size 256] [--frames 73] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from zlib import crc32
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from training.phrases import HELD_OUT
+
+from training import motions
+from wan2_i2v import GenerateRequest, generate, generate_many
+from wan2_i2v.media import reader
+from wan2_i2v.media.sheet import contact_sheet
+from wan2_i2v.models import catalog, causal_vae, components
+from wan2_i2v.pictures import prepare
+
+Clip = npt.NDArray[np.uint8]
+LAG = 8
+STILL, CLEAR = 0.05, 0.12
+"""Pixels per frame: flow below STILL is no motion; a direction must be stronger than CLEAR at the border to count."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Least-squares fit of a clip's flow, per frame: translation in pixels, divergence and curl in 1/frame, and sizes."""
+
+    across: float
+    down: float
+    divergence: float
+    curl: float
+    median: float
+    inner: float
+    outer: float
+
+
+def sample_pictures(folder: Path, count: int) -> list[Path]:
+    """Photographs among scikit-image's and scikit-learn's samples, written as PNG files."""
+    import skimage
+    from sklearn.datasets import load_sample_images
+
+    data = Path(skimage.__file__).parent / "data"
+    photos = [
+        data / name for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
+    ]
+    for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return [folder / "china.png", *photos[:2], folder / "flower.png", *photos[2:]][:count]
+
+
+def measure(clip: Clip) -> Flow:
+    """Dense optical flow over LAG frames at a time, averaged, with an affine fit."""
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    fields = [dis.calc(grey[t], grey[t + LAG], None) / LAG for t in range(0, len(grey) - LAG, LAG)]
+    mean, size = np.mean(fields, axis=0), np.mean([np.hypot(*np.moveaxis(field, -1, 0)) for field in fields], axis=0)
+    height, width = mean.shape[:2]
+    y, x = np.mgrid[0:height, 0:width] - np.array([(height - 1) / 2, (width - 1) / 2]).reshape(2, 1, 1)
+    ground = np.stack([np.ones(x.size), x.ravel(), y.ravel()], axis=1)
+    fit, *_ = np.linalg.lstsq(ground, mean.reshape(-1, 2), rcond=None)
+    inside = (abs(x) < width / 4) & (abs(y) < height / 4)
+    edge = (abs(x) > 0.42 * width) | (abs(y) > 0.42 * height)
+    return Flow(
+        across=float(fit[0, 0]),
+        down=float(fit[0, 1]),
+        divergence=float(fit[1, 0] + fit[2, 1]) / 2,
+        curl=float(fit[1, 1] - fit[2, 0]) / 2,
+        median=float(np.median(size)),
+        inner=float(size[inside].mean()),
+        outer=float(size[edge].mean()),
+    )
+
+
+def shown(flow: Flow, half_side: float) -> str:
+    """The motion that a flow shows: the strongest of translation, zoom and turn at the border, or a local one."""
+    strengths = {
+        "pan_left": flow.across,
+        "pan_right": -flow.across,
+        "pan_up": flow.down,
+        "pan_down": -flow.down,
+        "zoom_in": flow.divergence * half_side,
+        "zoom_out": -flow.divergence * half_side,
+        "rotate_cw": flow.curl * half_side,
+        "rotate_ccw": -flow.curl * half_side,
+    }
+    best = max(strengths, key=lambda name: strengths[name])
+    if strengths[best] > CLEAR:
+        return best
+    if flow.inner < STILL and flow.median < STILL:
+        return "static"
+    return "sway" if flow.inner > 1.5 * flow.outer else "ripple"
+
+
+def frames_of(video: str | None) -> Clip:
+    if video is None:
+        raise SystemExit("a job left no video")
+    return np.stack(list(reader.frames(Path(video))))
+
+
+def reconstruction(pictures: list[Clip], frames: int) -> tuple[float, float]:
+    """Mean PSNR of the VAE's round trip: first frames, and whole clips that pan."""
+    source = components.Source(catalog.MINI, "cpu", "float32")
+    first, whole = [], []
+    with components.vae(source) as vae, torch.inference_mode():
+        for picture in pictures:
+            clip = motions.clip("pan_left", picture, range(frames))
+            pixels = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+            latents = causal_vae.normalise(vae, vae.encode(pixels).latent_dist.mode())
+            made = torch.cat(list(causal_vae.decode_stream(vae, latents)), dim=2)
+            back = ((made[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+            first.append(peak_signal_noise_ratio(clip[0], back[0], data_range=255))
+            whole.append(peak_signal_noise_ratio(clip, back, data_range=255))
+    return float(np.mean(first)), float(np.mean(whole))
+
+
+def seconds_for_72(picture: Path, folder: Path) -> float:
+    """Wall time of one clip of 72 frames at 256×256, in this warm process."""
+    begin = time.perf_counter()
+    generate(request(picture, "The camera zooms in.", 0, "rapid", folder, 256, 72))
+    return time.perf_counter() - begin
+
+
+def request(
+    picture: Path, prompt: str, seed: int, recipe: str, folder: Path, size: int, frames: int
+) -> GenerateRequest:
+    return GenerateRequest(
+        image=str(picture), prompt=prompt, width=size, height=size, num_frames=frames, seed=seed, recipe=recipe,
+        output=str(folder), job_id=f"{picture.stem}-{crc32(prompt.encode())}-{recipe}-{seed}", device="cpu",
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--frames", type=int, default=73)
+    parser.add_argument("--recipes", nargs="+", default=["rapid", "lightx2v"])
+    parser.add_argument("--sheet", type=Path, default=Path("mini-quality.png"))
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        summary = run(args, Path(name))
+    if args.out:
+        args.out.write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary))
+
+
+def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:
+    files = sorted(args.images.iterdir())[: args.pictures] if args.images else sample_pictures(folder, args.pictures)
+    prepared = {file: np.asarray(prepare(file, args.size, args.size, "center", "#ffffff")) for file in files}
+    cases = [
+        (file, motion, HELD_OUT[motion][seed % len(HELD_OUT[motion])], recipe, seed)
+        for recipe in args.recipes
+        for seed in range(args.seeds)
+        for file in files
+        for motion in HELD_OUT
+    ]
+    records = generate_many(
+        [request(f, p, seed, recipe, folder / "clips", args.size, args.frames) for f, _, p, recipe, seed in cases]
+    )
+    rows = []
+    for (file, motion, prompt, recipe, _), record in zip(cases, records, strict=True):
+        clip = frames_of(record.video)
+        rows.append({"motion": motion, "recipe": recipe, "prompt": prompt, **judge(clip, motion, prepared[file])})
+    table(rows)
+    contact_sheet(Path(str(records[0].video)), args.sheet)
+    first, whole = reconstruction(list(prepared.values()), args.frames)
+    return {
+        "vae_psnr_frame0": round(first, 2),
+        "vae_psnr_clip": round(whole, 2),
+        "frame0_psnr": round(float(np.mean([row["frame0"] for row in rows])), 2),
+        "motion_accuracy": round(float(np.mean([row["right"] for row in rows])), 3),
+        "static_flow": round(float(np.max([r["flow"] for r in rows if r["motion"] == "static"])), 3),
+        "last_frame_ssim": round(float(np.mean([row["last"] for row in rows if row["last"] is not None])), 3),
+        "seconds_72_frames": round(seconds_for_72(files[0], folder / "timed"), 1),
+        "clips": len(rows),
+        "date": date.today().isoformat(),
+    }
+
+
+def judge(clip: Clip, motion: str, picture: Clip) -> dict[str, object]:
+    """Motion shown against motion asked; first frame against the picture; last frame against the moved picture."""
+    flow = measure(clip)
+    seen = shown(flow, clip.shape[1] / 2)
+    if motion == "shake":
+        seen = "shake" if flow.median > STILL else seen
+    moved = None if motion == "shake" else motions.clip(motion, picture, [len(clip) - 1])[0]
+    last = None if moved is None else structural_similarity(clip[-1], moved, channel_axis=-1, data_range=255)
+    return {
+        "seen": seen,
+        "right": seen == motion,
+        "flow": flow.median,
+        "frame0": peak_signal_noise_ratio(picture, clip[0], data_range=255),
+        "last": last,
+    }
+
+
+def table(rows: list[dict[str, object]]) -> None:
+    print(f"{'asked':12}{'seen':12}{'recipe':10}{'flow px':>9}{'frame 0 dB':>12}{'last SSIM':>11}")
+    for row in rows:
+        last = "" if row["last"] is None else f"{row['last']:.3f}"
+        print(f"{row['motion']:12}{row['seen']:12}{row['recipe']:10}{row['flow']:9.3f}{row['frame0']:12.2f}{last:>11}")
+
+
+if __name__ == "__main__":
+    main()
