@@ -49,7 +49,9 @@ def plans(capsys, small):
 
 
 def test_plan_as_json_has_every_number(plans):
-    code, (plan,), problems = plans("pictures/boat.png", "--seed", "0", "--recipe", "lightx2v", "-n", "blur", "--no-nag")
+    code, (plan,), problems = plans(
+        "pictures/boat.png", "--seed", "0", "--recipe", "lightx2v", "-n", "blur", "--no-nag"
+    )
     assert (code, problems) == (0, [])
     assert plan.keys() >= PLAN_KEYS
     assert (plan["width"], plan["height"], plan["num_frames"], plan["model_frames"]) == (48, 32, 5, 5)
