@@ -21,6 +21,9 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, 
 HISTORY = 2
 """Frames before the chunk that a temporal kernel of 3 sees."""
 
+NARROW_BANDS = 4
+"""Parts of a frame that pass through float32 one after the other."""
+
 
 @dataclass
 class _Kept:
@@ -56,9 +59,8 @@ class Stream:
 
     def residual(self, block: Any, x: torch.Tensor) -> torch.Tensor:
         """`WanResidualBlock`: two norm, SiLU, causal convolution, and the shortcut added."""
-        inner = self.convolve(block.conv1, x, block.norm1)
-        outer = self.convolve(block.conv2, inner, block.norm2)
-        del inner
+        # Nested, so that nothing here holds the inner tensor: the second call drops it as soon as it can.
+        outer = self.convolve(block.conv2, self.convolve(block.conv1, x, block.norm1), block.norm2)
         settled = id(outer) in self.settled
 
         def add() -> torch.Tensor:
@@ -72,14 +74,15 @@ class Stream:
         kept = self.kept.get(id(conv))
         if kept is not None and _same(kept.sources, (x,)):
             return kept.output
-        window = self._window(conv, x, norm)
+        window, lasting = self._window(conv, x, norm), self._lasting((x,))
+        del x
+        self.history[id(conv)] = window[:, :, -HISTORY:].clone()
         constant = self.reuse and _constant(window)
         if constant and kept is not None:
-            kept.sources = self._lasting((x,))
+            kept.sources = lasting
             return kept.output
-        self.history[id(conv)] = window[:, :, -HISTORY:].clone()
         output = F.conv3d(window, conv.weight, conv.bias)
-        return self._settle(conv, (x,), output) if constant else self._unsettle(conv, output)
+        return self._settle(conv, lasting, output) if constant else self._unsettle(conv, output)
 
     def _window(self, conv: Any, x: torch.Tensor, norm: Any) -> torch.Tensor:
         """The convolution's input with its zero padding: (1, channels, history + frames, height + 2, width + 2).
@@ -89,11 +92,12 @@ class Stream:
         batch, channels, frames, height, width = x.shape
         left, right, top, bottom, *_ = conv._padding
         window = x.new_empty(batch, channels, HISTORY + frames, height + top + bottom, width + left + right)
-        before = self.history.get(id(conv))
+        before = self.history.pop(id(conv), None)
         if before is None or left:
             window.zero_()
         if before is not None:
             window[:, :, :HISTORY] = before
+        del before
         inner = window[:, :, HISTORY:, top : top + height, left : left + width]
         if norm is None:
             inner.copy_(x)
@@ -127,12 +131,13 @@ class Stream:
             return x
         window = torch.cat([before, x], dim=2)
         constant = self.reuse and _constant(window)
+        lasting = self._lasting((x,))
         if constant and kept is not None:
-            kept.sources = self._lasting((x,))
+            kept.sources = lasting
             return kept.output
         self.history[id(conv)] = x[:, :, -1:].clone()
         output = F.conv3d(window, conv.weight, conv.bias, stride=conv.stride)
-        return self._settle(conv, (x,), output) if constant else self._unsettle(conv, output)
+        return self._settle(conv, lasting, output) if constant else self._unsettle(conv, output)
 
     def stateless(
         self, module: torch.nn.Module, compute: Callable[[], torch.Tensor], *inputs: torch.Tensor
@@ -151,7 +156,7 @@ class Stream:
         self._unsettle(module, output)
         if output.shape[2] > 1 and _constant(output):
             output = output[:, :, :1].clone().expand(output.shape)
-        self.kept[id(module)] = _Kept(self._lasting(sources), output)
+        self.kept[id(module)] = _Kept(sources, output)
         self.settled.add(id(output))
         return output
 
@@ -180,17 +185,26 @@ def normalise_and_activate(norm: Any, x: torch.Tensor, out: torch.Tensor) -> Non
     """SiLU(`WanRMS_norm`(x)) of a chunk into `out` of the same shape, in the module's order of operations.
 
     One frame at a time in a buffer without gaps: SiLU rounds differently in strided memory. Narrow dtypes pass through
-    float32 as in the module.
+    float32 as in the module, in bands of rows.
     """
     exact = x.dtype in (torch.float32, torch.float64)
     lengths = _length(x) if exact else None
+    rows = x.shape[3] if exact else -(-x.shape[3] // NARROW_BANDS)
     for index in range(x.shape[2]):
-        frame = x[:, :, index] if exact else x[:, :, index].float()
-        unit = frame / (_length(frame) if lengths is None else lengths[:, :, index])
-        unit = unit.to(x.dtype).mul_(norm.scale).mul_(norm.gamma.view(-1, 1, 1))
-        if isinstance(norm.bias, torch.Tensor):
-            unit.add_(norm.bias.view(-1, 1, 1))
-        out[:, :, index] = F.silu(unit, inplace=True)
+        for first in range(0, x.shape[3], rows):
+            band = (slice(None), slice(None), index, slice(first, first + rows))
+            _activate(norm, x[band], out[band], None if lengths is None else lengths[band])
+
+
+def _activate(norm: Any, x: torch.Tensor, out: torch.Tensor, length: torch.Tensor | None) -> None:
+    """One band (1, channels, rows, width); `length` where it is known already."""
+    wide = x if length is not None else x.float()
+    unit = (wide / (_length(wide) if length is None else length)).to(x.dtype)
+    del wide
+    unit.mul_(norm.scale).mul_(norm.gamma.view(-1, 1, 1))
+    if isinstance(norm.bias, torch.Tensor):
+        unit.add_(norm.bias.view(-1, 1, 1))
+    out.copy_(F.silu(unit, inplace=True))
 
 
 def _length(x: torch.Tensor) -> torch.Tensor:
