@@ -52,7 +52,8 @@ def test_the_recipes_page_has_the_numbers():
 
 def test_the_quickstart_lists_every_exit_code():
     def codes(cls):
-        return {cls.exit_code}.union(*(codes(below) for below in cls.__subclasses__()))
+        below = [sub for sub in cls.__subclasses__() if sub.__module__ == cls.__module__]
+        return {cls.exit_code}.union(*(codes(sub) for sub in below))
 
     page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
     assert all(re.search(rf"\| {code} \|", page) for code in codes(Wan2I2VError))

@@ -21,7 +21,9 @@ def test_every_exported_name_is_there_and_documented():
 
 def test_the_errors_are_all_exported():
     def tree(cls):
-        return {cls.__name__}.union(*(tree(below) for below in cls.__subclasses__()))
+        # Layers above have errors of their own, which they document themselves.
+        below = [sub for sub in cls.__subclasses__() if sub.__module__ == cls.__module__]
+        return {cls.__name__}.union(*(tree(sub) for sub in below))
 
     assert tree(wan2_i2v.Wan2I2VError) <= set(wan2_i2v.__all__)
 
