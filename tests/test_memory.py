@@ -59,9 +59,37 @@ def test_more_pixels_or_frames_never_need_less(height, width, chunks):
         assert all(large[stage].memory_gib >= small[stage].memory_gib for stage in small)
 
 
-def test_what_does_not_fit_is_refused_with_stage_need_and_limit():
-    with pytest.raises(DoesNotFit, match=r"stage denoise high needs \d+\.\d GiB and Test card has 24\.0 GiB\. Choose"):
-        peaks_of(A14B, device=dataclasses.replace(CARD, vram_bytes=24 * 2**30))
+def card(gib: int) -> DeviceFacts:
+    return dataclasses.replace(CARD, vram_bytes=gib * memory.GIB, ram_bytes=32 * memory.GIB)
+
+
+def test_what_does_not_fit_is_refused_with_stage_need_limit_and_what_would_fit():
+    with pytest.raises(
+        DoesNotFit, match=r"stage [a-z ]+ needs \d+\.\d GiB and Test card has 3\.4 GiB left beside the dri"
+    ):
+        peaks_of(A14B, 121, 720, 1280, card(4))
+    with pytest.raises(DoesNotFit, match=r"Choose 720×480 at this length\.|Choose .* at this length"):
+        peaks_of(A14B, 73, 720, 1280, card(5))
+
+
+LINES = [(720, 720, 73), (720, 720, 121), (576, 576, 121), (1280, 720, 73), (1280, 720, 121), (832, 480, 121)]
+
+
+@pytest.mark.parametrize("gib", [8, 12, 16, 24, 32, 48, 80])
+@pytest.mark.parametrize(("width", "height", "frames"), LINES)
+def test_every_size_has_a_plan_on_every_card_from_8_gb(gib, width, height, frames):
+    found = peaks_of(A14B, frames, height, width, card(gib))
+    assert all(peak.memory_gib <= gib - 0.6 for peak in found.values())
+
+
+def test_1280x720_of_121_frames_needs_at_most_7_2_gib_when_streamed():
+    found = peaks_of(A14B, 121, 720, 1280, card(8))
+    assert {peak.residency for stage, peak in found.items() if stage.startswith("denoise")} == {"streamed"}
+    assert max(peak.memory_gib for peak in found.values()) <= 7.2
+
+
+def test_a_roomy_card_keeps_the_whole_expert():
+    assert peaks_of(A14B, device=CARD)["denoise high"].residency == "resident"
 
 
 def test_the_cards_limit_is_its_vram_and_the_cpus_its_ram():

@@ -16,25 +16,27 @@ from typing import Any
 import torch
 
 from wan2_i2v.errors import CheckpointError, DeviceError, Wan2I2VError, translate
-from wan2_i2v.models import lean
+from wan2_i2v.memory import Residency
+from wan2_i2v.models import lean, residency
+from wan2_i2v.models.formats.opening import Part, open_component
 from wan2_i2v.schedule import Expert
-
-CHUNK_TOKENS = 1024
-"""Tokens computed at once on a CPU: a chunk of a small model stays in the processor's cache."""
-
-HEAD_GROUPS = 4
-"""Parts in which self-attention is computed; each holds its share of one tensor of hidden size beside the queries."""
 
 FOLDER: dict[Expert, str] = {"high": "transformer", "single": "transformer", "low": "transformer_2"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which weights, where and how: what two jobs must share to share a load."""
+    """Which weights, where and how: what two jobs must share to share a load.
+
+    `residency`, `chunk_tokens` and `head_groups` as the memory plan chose them for the stage.
+    """
 
     path: Path
     device: str
     dtype: str
+    residency: Residency = "resident"
+    chunk_tokens: int = 1024
+    head_groups: int = 4
 
     def torch_device(self) -> torch.device:
         """The device as torch sees it.
@@ -78,6 +80,11 @@ def text_encoder(source: Source) -> Iterator[TextEncoder]:
 
     with _loading(source, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(source.path / "tokenizer", local_files_only=True)
+    if source.residency == "streamed":
+        with _streamed(source, "text_encoder", "text_encoder") as (model, blocks):
+            residency.stream_by_hooks(model, "text_encoder", blocks)
+            yield TextEncoder(tokenizer, model)
+        return
     with _resident(source, "text_encoder", build) as model:
         yield TextEncoder(tokenizer, model)
 
@@ -93,13 +100,20 @@ def vae(source: Source) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def transformer(source: Source, expert: Expert) -> Iterator[Any]:
-    """One expert (`WanTransformer3DModel`)."""
+    """One expert (`WanTransformer3DModel`) with the lean forward."""
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     folder = FOLDER[expert]
+    if source.residency == "streamed":
+        with _streamed(source, folder, "transformer") as (model, blocks):
+            yield lean.apply(model, _chunking(source, model), blocks)
+        return
     with _resident(source, folder, lambda: _from_folder(WanTransformer3DModel, source, folder)) as model:
-        chunking = lean.Chunking(CHUNK_TOKENS, max(1, model.config.num_attention_heads // HEAD_GROUPS))
-        yield lean.apply(model, chunking, lean.Resident())
+        yield lean.apply(model, _chunking(source, model), lean.Resident())
+
+
+def _chunking(source: Source, model: Any) -> lean.Chunking:
+    return lean.Chunking(source.chunk_tokens, max(1, model.config.num_attention_heads // source.head_groups))
 
 
 def _from_folder(cls: Any, source: Source, folder: str) -> Any:
@@ -114,11 +128,33 @@ def _resident(source: Source, part: str, build: Callable[[], Any]) -> Iterator[A
     try:
         yield module
     finally:
-        # Callers may still hold a reference; without storage it costs nothing.
-        module.to("meta")
-        gc.collect()
-        if source.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        _free(source, module)
+
+
+@contextlib.contextmanager
+def _streamed(source: Source, folder: str, part: Part) -> Iterator[tuple[Any, residency.Streamed]]:
+    """A module without its blocks' weights, and the stream that brings those one by one; all freed on the way out."""
+    place = source.torch_device(), source.torch_dtype()
+    with _loading(source, folder):
+        component = open_component(source.path / folder, part)
+        module = residency.load_outside_blocks(component, *place)
+    try:
+        with residency.Streamed(module, part, component.source, place) as blocks:
+            yield module, blocks
+    finally:
+        _free(source, module)
+        component.source.close()
+
+
+def _free(source: Source, module: Any) -> None:
+    """Give a module's memory back. Callers may still hold a reference; without storage it costs nothing."""
+    module.to("meta")
+    if isinstance(getattr(module, "forward", None), lean.LeanForward):
+        # It keeps texts, and it and the module hold each other.
+        del module.forward
+    gc.collect()
+    if source.device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

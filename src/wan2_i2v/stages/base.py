@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,16 @@ def no_model(plan: JobPlan) -> Iterator[None]:
     yield None
 
 
-def source_of(plan: JobPlan) -> Source:
-    """The weights that a plan names, as the components are asked for them."""
-    return Source(Path(plan.model_path), plan.device, plan.dtype)
+def source_of(plan: JobPlan, stage: str | None = None) -> Source:
+    """The weights that a plan names, held as the memory plan says for `stage`; all resident without one."""
+    source = Source(Path(plan.model_path), plan.device, plan.dtype)
+    peak = next((peak for peak in plan.peaks if peak.stage == stage), None)
+    if peak is None:
+        return source
+    source = replace(source, residency=peak.residency)
+    if not peak.chunk_tokens:
+        return source
+    return replace(source, chunk_tokens=peak.chunk_tokens, head_groups=peak.head_groups)
 
 
 def one_step(plan: JobPlan) -> int:

@@ -130,8 +130,8 @@ def _stage(expert: Expert) -> Stage:
         run=lambda model, job, context: _run(model, job, context, expert),
         done=lambda job: finished_steps(job) >= job.plan.span(expert).stop,
         steps=lambda plan: len(plan.span(expert)),
-        model=lambda plan: components.transformer(source_of(plan), expert),
-        shares=source_of,
+        model=lambda plan: components.transformer(source_of(plan, f"denoise {expert}"), expert),
+        shares=lambda plan: source_of(plan, f"denoise {expert}"),
     )
 
 

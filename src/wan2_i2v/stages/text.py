@@ -49,6 +49,6 @@ STAGE = Stage(
     run=_run,
     done=lambda job: job.workspace.text.exists(),
     steps=one_step,
-    model=lambda plan: components.text_encoder(source_of(plan)),
-    shares=source_of,
+    model=lambda plan: components.text_encoder(source_of(plan, "text")),
+    shares=lambda plan: source_of(plan, "text"),
 )
