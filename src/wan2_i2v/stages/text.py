@@ -12,7 +12,7 @@ import re
 import ftfy
 import torch
 
-from wan2_i2v.memory import TEXT_TOKENS
+from wan2_i2v.footprint import TEXT_TOKENS
 from wan2_i2v.models import components
 from wan2_i2v.stages import tensors
 from wan2_i2v.stages.base import Context, Job, Stage, one_step, source_of
