@@ -17,25 +17,25 @@ from wan2_i2v.errors import Wan2I2VError
 
 
 class JobConflict(Wan2I2VError):
-    code, http_status, exit_code = "job_conflict", 409, 11
+    code, http_status = "job_conflict", 409
 
 
 class QueueFull(Wan2I2VError):
-    code, http_status, exit_code = "queue_full", 429, 12
+    code, http_status = "queue_full", 429
     retry_after = 30
 
 
 class StoreUnavailable(Wan2I2VError):
-    code, http_status, exit_code = "store_unavailable", 503, 13
+    code, http_status = "store_unavailable", 503
     retry_after = 5
 
 
 class DeviceBusy(Wan2I2VError):
-    code, http_status, exit_code = "device_busy", 503, 14
+    code, http_status = "device_busy", 503
 
 
 class WorkerDied(Wan2I2VError):
-    code, http_status, exit_code = "worker_died", 500, 15
+    code, http_status = "worker_died", 500
 
     def __init__(self, exit_status: int | None, doing: str) -> None:
         self.exit_status = exit_status
@@ -46,7 +46,7 @@ class WorkerDied(Wan2I2VError):
 
 
 class SetAside(Wan2I2VError):
-    code, http_status, exit_code = "set_aside", 500, 16
+    code, http_status = "set_aside", 500
 
 
 def describe_exit(status: int | None) -> str:

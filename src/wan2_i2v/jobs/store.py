@@ -85,6 +85,11 @@ class Store:
         with self._reading() as connection:
             return self._get(connection, job_id)
 
+    def find(self, job_id: str) -> StoredJob | None:
+        """The job of this id, None when there is none."""
+        with self._reading() as connection:
+            return self._find(connection, job_id)
+
     def page(
         self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, only: Sequence[State] = ()
     ) -> list[StoredJob]:
@@ -179,7 +184,7 @@ class Store:
 
     def finish(self, job: StoredJob, output: dict[str, Any]) -> bool:
         """The claimed job is done. False when it is no longer this claim's."""
-        return self._settle(job, "finish", output=json.dumps(output), finished_at=self._clock())
+        return self._settle(job, "finish", output=json.dumps(output), error=None, finished_at=self._clock())
 
     def fail(self, job: StoredJob, error: Wan2I2VError) -> bool:
         """The claimed job failed. False when it is no longer this claim's."""
@@ -228,6 +233,9 @@ class Store:
     def prune(self, before: float) -> int:
         """Forget jobs that ended before the time `before`, and all events as old; how many jobs. Videos stay."""
         old = JOBS.c.state.in_(TERMINAL) & (JOBS.c.finished_at < before)
+        with self._reading() as connection:
+            if connection.scalar(select(func.min(EVENTS.c.at)).where(EVENTS.c.at < before)) is None:
+                return 0
         with self._writing() as connection:
             connection.execute(delete(EVENTS).where(EVENTS.c.at < before))
             return int(connection.execute(delete(JOBS).where(old)).rowcount)

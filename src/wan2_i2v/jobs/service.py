@@ -1,0 +1,197 @@
+"""The only object a door touches: it plans and stores jobs, runs the worker, and knows where results are.
+
+Comes in: request fields and a picture's bytes. Goes out: stored jobs. A job's picture, request and plan are in its
+folder and flushed before its row is written, and its row is on disk before `submit` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wan2_i2v import devices, pictures, places
+from wan2_i2v.errors import Wan2I2VError, translate
+from wan2_i2v.jobs.errors import JobConflict
+from wan2_i2v.jobs.job import NewJob, StoredJob
+from wan2_i2v.jobs.lock import owning
+from wan2_i2v.jobs.store import Store
+from wan2_i2v.jobs.worker import Limits, Worker
+from wan2_i2v.models import catalog
+from wan2_i2v.plan import JobPlan, plan_job
+from wan2_i2v.record import Record
+from wan2_i2v.request import GenerateRequest
+from wan2_i2v.settings import Settings
+from wan2_i2v.workspace import Workspace, replacing
+
+MAX_DRAWN_SEED = 2**32
+HOUSEKEEPING_SECONDS = 1.0
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How a server works. `retain_days`: how long ended jobs are remembered; their videos stay for good."""
+
+    model: str = "mini"
+    device: str = "auto"
+    database: str = ""
+    max_queued: int = 10_000
+    retain_days: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+    lock_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a client asks. `fields` are those of GenerateRequest but for the picture and places."""
+
+    fields: Mapping[str, Any]
+    picture: bytes
+    job_id: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    time_to_live: float | None = None
+    execution_timeout: float | None = None
+
+    def digest(self) -> str:
+        """Equal for the same submission: fields, options and picture."""
+        picture = hashlib.sha256(self.picture).hexdigest()
+        said = json.dumps([dict(self.fields), dict(self.options), picture], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
+class Service:
+    """Started with `start`, ended with `stop`. Every method may block on the disk: call none from an event loop."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.output = Settings().output.absolute()
+        self.jobs = Settings().jobs.absolute()
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        self.device = devices.detect(settings.device)
+        self.model = catalog.find(settings.model)
+        self.store = Store(settings.database or f"sqlite:///{self.jobs}/queue.db")
+        self.worker = Worker(self.store, f"worker-{self.device.name}", self.folder, settings.limits)
+        self._ending = threading.Event()
+        self._threads = [
+            threading.Thread(target=task, name=task.__name__, daemon=True) for task in (self._work, self._keep_house)
+        ]
+        self._owned = owning(self.device.name, folder=settings.lock_folder)
+
+    def start(self) -> None:
+        """Own the device and begin to work. Raises DeviceBusy."""
+        self._owned.__enter__()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after the step in progress; nothing that is finished is lost."""
+        self._ending.set()
+        self.worker.stop()
+        for thread in self._threads:
+            thread.join()
+        self._owned.__exit__(None, None, None)
+        self.store.close()
+
+    def folder(self, job_id: str) -> Path:
+        return self.jobs / job_id
+
+    def plan(self, submission: Submission) -> JobPlan:
+        """What would happen; nothing is kept. Raises what planning raises."""
+        folder = self.folder(f".plan-{uuid.uuid4().hex}")
+        try:
+            return self._planned(submission, "plan", folder)[1]
+        finally:
+            _discard(folder)
+
+    def submit(self, submission: Submission) -> tuple[StoredJob, bool]:
+        """Accept a job, on disk before this returns; whether it is new. The same submission twice is one job.
+
+        Raises InvalidRequest and its like for what can never work, JobConflict, QueueFull, StoreUnavailable, OutputError.
+        """
+        job_id = submission.job_id or uuid.uuid4().hex
+        digest = submission.digest()
+        known = self._known(job_id, digest) if submission.job_id else None
+        if known is not None:
+            return known, False
+        folder = self.folder(job_id)
+        existed = folder.exists()
+        try:
+            request, plan = self._planned(submission, job_id, folder)
+            Workspace(folder).create(request, plan)
+            stored, new = self.store.submit(
+                NewJob(
+                    job_id,
+                    digest,
+                    request.model_dump_json(exclude_defaults=True),
+                    plan.model_dump_json(),
+                    dict(submission.options),
+                    submission.priority,
+                    submission.time_to_live,
+                    submission.execution_timeout,
+                ),
+                self.settings.max_queued,
+            )
+        except (Wan2I2VError, OSError) as error:
+            if not existed and not isinstance(error, JobConflict):
+                _discard(folder)
+            raise translate(error, f"accepting {job_id}") from error
+        self.worker.wake.set()
+        return stored, new
+
+    def record(self, job_id: str) -> Record | None:
+        """The record of a job that ended; None before."""
+        return Workspace(self.folder(job_id)).load_record()
+
+    def _known(self, job_id: str, digest: str) -> StoredJob | None:
+        """The job of this id when it is the same submission. Raises JobConflict for another one's id."""
+        found = self.store.find(job_id)
+        if found is None and (self.folder(job_id) / "plan.json").exists():
+            raise JobConflict(f"job id {job_id!r} belongs to an earlier job; choose another id.")
+        if found is not None and found.digest != digest:
+            raise JobConflict(f"job id {job_id!r} belongs to a different job; choose another id.")
+        return found
+
+    def _planned(self, submission: Submission, job_id: str, folder: Path) -> tuple[GenerateRequest, JobPlan]:
+        """Put the picture into the job's folder and plan. The folder is made only for a job id that is allowed."""
+        places_of_job = {"image": "picture", "job_id": job_id.lstrip("."), "output": str(self.output)}
+        checked = GenerateRequest(**(dict(submission.fields) | places_of_job))
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = folder / f"picture-{hashlib.sha256(submission.picture).hexdigest()[:16]}"
+        with replacing(picture) as temporary:
+            temporary.write_bytes(submission.picture)
+        request = checked.replaced(image=str(picture))
+        seed = secrets.randbelow(MAX_DRAWN_SEED)
+        plan = plan_job(request, pictures.read_facts(picture), self.model, self.device, seed)
+        places.check_writable(plan)
+        return request, plan
+
+    def _work(self) -> None:
+        self.worker.run()
+
+    def _keep_house(self) -> None:
+        """Once a second: put lapsed jobs back and time out old ones; forget what is past its retention."""
+        while not self._ending.wait(HOUSEKEEPING_SECONDS):
+            try:
+                self.store.expire()
+                self.store.reclaim()
+                self.store.prune(time.time() - self.settings.retain_days * DAY)
+            except Wan2I2VError:
+                # The database does not answer: clients are told so, and the next second tries again.
+                continue
+
+
+def _discard(folder: Path) -> None:
+    """Remove the folder of a job that was refused: its picture and what planning wrote."""
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            entry.unlink()
+        folder.rmdir()

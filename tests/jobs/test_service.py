@@ -1,0 +1,149 @@
+"""The service with its real worker: jobs computed in a child process, killed, frozen, cancelled, and what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.jobs.errors import DeviceBusy, JobConflict
+from wan2_i2v.jobs.job import StoredJob
+from wan2_i2v.jobs.service import Service, ServiceSettings, Submission
+from wan2_i2v.jobs.worker import Limits
+
+FIELDS = {"prompt": "pan left", "num_frames": 5, "width": 48, "height": 32, "num_inference_steps": 3}
+LIMITS = Limits(batch=2, beat=0.1, silence=20, idle_poll=0.1)
+PATIENCE = 600.0
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    data = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").resize((48, 32)).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def start(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Service]]:
+    monkeypatch.setenv("WAN2_I2V_OUTPUT", str(tmp_path / "output"))
+    started: list[Service] = []
+
+    def go(limits: Limits = LIMITS) -> Service:
+        settings = ServiceSettings(str(checkpoint), "cpu", limits=limits, lock_folder=tmp_path / "locks")
+        service = Service(settings)
+        service.start()
+        started.append(service)
+        return service
+
+    yield go
+    for service in started:
+        if not service._ending.is_set():
+            service.stop()
+
+
+def until(service: Service, job_id: str, accept: Callable[[StoredJob], bool]) -> StoredJob:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        job = service.store.get(job_id)
+        if accept(job):
+            return job
+        time.sleep(0.02)
+    pytest.fail(f"{job_id} stayed {job.state}: {job}")
+
+
+def over(job: StoredJob) -> bool:
+    return job.is_over
+
+
+def is_denoising(job: StoredJob) -> bool:
+    return job.progress is not None and job.progress["stage"].startswith("denoise")
+
+
+def sha256(service: Service, name: str) -> str:
+    return hashlib.sha256((service.output / f"{name}.mp4").read_bytes()).hexdigest()
+
+
+def ask(picture: bytes, job_id: str, **fields: object) -> Submission:
+    return Submission({**FIELDS, "seed": 5, **fields}, picture, job_id)
+
+
+def test_a_killed_a_frozen_and_an_undisturbed_job_give_the_same_bytes(start, picture):
+    service = start()
+    service.submit(ask(picture, "whole"))
+    assert until(service, "whole", over).state == "done"
+    for name, number in (("killed", signal.SIGKILL), ("frozen", signal.SIGSTOP)):
+        service.submit(ask(picture, name))
+        until(service, name, is_denoising)
+        os.kill(service.worker.pid, number)
+        job = until(service, name, over)
+        assert (job.state, job.deaths, job.error) == ("done", 1, None)
+        assert sha256(service, name) == sha256(service, "whole")
+    assert not list(service.output.glob(".*.mp4"))
+
+
+def test_a_job_that_kills_its_worker_three_times_is_set_aside_and_others_go_on(start, picture):
+    service = start(Limits(batch=1, beat=0.1, idle_poll=0.1))
+    service.submit(ask(picture, "bomb"))
+    for deaths in range(3):
+        until(
+            service, "bomb", lambda job, n=deaths: job.state == "running" and job.deaths == n and job.attempts == n + 1
+        )
+        while service.worker.pid is None:
+            time.sleep(0.02)
+        os.kill(service.worker.pid, signal.SIGKILL)
+        until(service, "bomb", lambda job, n=deaths: job.deaths == n + 1)
+    job = service.store.get("bomb")
+    assert job.state == "set_aside"
+    assert "SIGKILL" in job.error["message"]
+    service.submit(ask(picture, "good"))
+    assert until(service, "good", over).state == "done"
+
+
+def test_cancel_stops_the_job_and_spares_its_batch(start, picture):
+    service = start(Limits(batch=2, beat=0.05, idle_poll=5))
+    service.worker.wake.clear()
+    for name in ("gone", "stays"):
+        service.submit(ask(picture, name, num_inference_steps=30))
+    until(service, "gone", lambda job: job.state == "running")
+    service.store.cancel("gone")
+    assert until(service, "stays", over).state == "done"
+    assert service.store.get("gone").state == "cancelled"
+    assert not (service.output / "gone.mp4").exists()
+
+
+def test_a_stopped_server_leaves_its_jobs_to_the_next_one(start, picture):
+    first = start()
+    first.submit(ask(picture, "a"))
+    until(first, "a", is_denoising)
+    with pytest.raises(DeviceBusy, match=str(os.getpid())):
+        start()
+    first.stop()
+    second = start()
+    assert until(second, "a", over).state == "done"
+
+
+def test_submissions_are_idempotent_and_refusals_leave_nothing(start, picture):
+    service = start()
+    first, new = service.submit(ask(picture, "a", seed=None))
+    again, new_again = service.submit(ask(picture, "a", seed=None))
+    assert (new, new_again, again.plan) == (True, False, first.plan)
+    with pytest.raises(JobConflict):
+        service.submit(ask(picture, "a", seed=6))
+    before = sorted(path.name for path in service.jobs.iterdir())
+    for submission in (ask(b"no picture", "b"), ask(picture, "c", width=-1), ask(picture, "../d")):
+        with pytest.raises(InvalidRequest):
+            service.submit(submission)
+    assert sorted(path.name for path in service.jobs.iterdir()) == before
+    assert service.plan(ask(picture, "e")).num_frames == 5
+    assert not service.folder("e").exists()
+    with contextlib.suppress(JobConflict):
+        service.store.cancel("a")
