@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import DoesNotFit
-from wan2_i2v.footprint import TEXT_TOKENS, Transformer, Vae
+from wan2_i2v.footprint import FLOAT, TEXT_TOKENS, Transformer, Vae
 from wan2_i2v.geometry import VAE_SCALE_TEMPORAL, LatentShape, latent_shape
 from wan2_i2v.rows import ModelRow
 
@@ -147,7 +147,8 @@ def denoise_peak(
 def expert_weights(model: ModelRow, element: int, residency: Residency) -> int:
     """Bytes of one expert's weights in the compute dtype as held at once."""
     block = (8 * model.dim**2 + 2 * model.dim * model.ffn_dim + 24 * model.dim) * element
-    whole = model.expert_parameters * element
+    # The time embedding stays in float32 whatever the compute dtype (diffusers' `_keep_in_fp32_modules`).
+    whole = model.expert_parameters * element + (model.dim**2 + 300 * model.dim) * (FLOAT - element)
     outside = max(0, whole - model.num_layers * block)
     moving = model.dim * model.ffn_dim * element
     return whole if residency == "resident" else outside + 2 * block + moving

@@ -99,13 +99,14 @@ class Streamed:
         self._mover.hand_over(weights)
         self._start((index + 1) % len(self._blocks))
         block, prefix = self._blocks[index], self._prefixes[index]
+        empty = {key: block.get_parameter(key.removeprefix(prefix)) for key in weights}
         for key, value in weights.items():
             set_parameter(block, key.removeprefix(prefix), value)
         try:
             yield
         finally:
-            for key, value in weights.items():
-                set_parameter(block, key.removeprefix(prefix), torch.empty_like(value, device="meta"))
+            for key, value in empty.items():
+                set_parameter(block, key.removeprefix(prefix), value)
 
     def close(self) -> None:
         """Wait for the prefetch in flight and drop it."""

@@ -1,0 +1,158 @@
+"""Predicted peaks against peaks traced through the real runtime on the meta device. No card, no weights.
+
+Every combination builds the true modules without memory, runs the lean transformer (resident or streamed), the VAE
+encode or the VAE decode on meta tensors, and counts live storage bytes, weights included. What a card's kernels allocate
+inside (workspaces) is not seen by this; nothing here was run on a card. Experts have all 40 blocks in the headline figure
+and 4 in the other combinations, on both sides of the comparison. Prints a table and, as the last line, one JSON object.
+
+    python benchmarks/memory.py [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import Executor, Future
+from datetime import date
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wan2_i2v import memory
+from wan2_i2v.devices import DeviceFacts
+from wan2_i2v.geometry import WAN_SIZES, LatentShape, latent_shape
+from wan2_i2v.models import causal_vae, lean, residency
+from wan2_i2v.models.formats.architecture import skeleton
+from wan2_i2v.models.formats.opening import compute_dtype, set_parameter
+from wan2_i2v.models.tracing import Trace
+from wan2_i2v.rows import ModelRow
+
+ROOMY = 2**50
+EXPERT = {"in_channels": 36, "out_channels": 16}
+SIZES = ((1280, 720, 121), (720, 720, 73), (576, 576, 121), (832, 480, 81), (480, 720, 33))
+CHOICES = (memory.CHOICES[0], memory.CHOICES[1], memory.CHOICES[3], memory.CHOICES[5])
+
+
+class Now(Executor):
+    """Runs everything at once in the calling thread, where the trace sees it; the order of events stays the same."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class MetaSource:
+    """The weights of a skeleton, "read" from nowhere: one stored copy and one in the compute dtype per weight."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._shapes = {name: value.shape for name, value in module.named_parameters()}
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(sorted(self._shapes))
+
+    def load(self, key: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        stored = torch.empty(self._shapes[key], dtype=torch.uint8, device="meta")
+        return stored.to(dtype)
+
+
+def row_of(layers: int) -> ModelRow:
+    """A14B with `layers` blocks."""
+    count = sum(value.numel() for value in skeleton("transformer", EXPERT | {"num_layers": layers}).parameters())
+    vae = sum(value.numel() for value in skeleton("vae", {}).parameters())
+    return ModelRow(
+        "a14b", Path(), "", 0.9, "rapid", WAN_SIZES, 16, 81, count, 5_680_910_336, vae, 5120, 13824, layers, 4096, 96, 1
+    )  # fmt: skip
+
+
+def trace_expert(row: ModelRow, shape: LatentShape, dtype: torch.dtype, choice: memory.Choice) -> int:
+    """Peak bytes of one forward call of one expert."""
+    module: Any = skeleton("transformer", EXPERT | {"num_layers": row.num_layers})
+    source, trace = MetaSource(module), Trace()
+    streamed = choice.residency == "streamed"
+    with torch.inference_mode(), trace:
+        for key in source.keys():  # noqa: SIM118
+            if not (streamed and key.startswith("blocks.")):
+                value = torch.empty(
+                    module.get_parameter(key).shape, dtype=compute_dtype(module, key, dtype), device="meta"
+                )
+                set_parameter(module, key, value)
+        place = torch.device("meta"), dtype
+        blocks = residency.Streamed(module, "transformer", source, place, Now()) if streamed else lean.Resident()  # type: ignore[arg-type]
+        lean.apply(module, lean.Chunking(choice.chunk_tokens, max(1, 40 // choice.head_groups)), blocks)
+        sample = torch.empty(1, 36, *shape.tensor[2:], dtype=dtype, device="meta")
+        embeds = torch.empty(1, 512, 4096, dtype=dtype, device="meta")
+        state = [torch.empty(shape.tensor, device="meta") for _ in range(2)]
+        module(sample, torch.empty(1, device="meta"), embeds, return_dict=False)
+        del state
+    return trace.peak
+
+
+def trace_vae(shape: LatentShape, frames: int, dtype: torch.dtype, stage: str) -> int:
+    """Peak bytes of the VAE on a clip; three chunks are as many as all."""
+    module = skeleton("vae", {}).to(dtype)
+    with torch.inference_mode(), Trace() as trace:
+        trace.count(*module.parameters())
+        few = LatentShape(min(shape.frames, 4), shape.height, shape.width)
+        if stage == "image":
+            image = torch.empty(1, 3, shape.height * 8, shape.width * 8, dtype=dtype, device="meta")
+            causal_vae.encode_canvas(module, image, min(frames, 13))
+        else:
+            for chunk in causal_vae.decode_stream(module, torch.empty(few.tensor, dtype=dtype, device="meta")):
+                del chunk
+    return trace.peak
+
+
+def compare(label: str, predicted_gib: float, traced: int) -> dict[str, Any]:
+    ratio = predicted_gib * memory.GIB / traced
+    print(
+        f"{label:<60} traced {traced / memory.GIB:7.3f} GiB, predicted {predicted_gib:7.3f} ({ratio - 1:+.1%})",
+        flush=True,
+    )
+    return {"what": label, "traced_gib": round(traced / memory.GIB, 3), "ratio": round(ratio, 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    small, rows = row_of(4), []
+    for (width, height, frames), name in product(SIZES, ("bfloat16", "float32")):
+        shape, dtype = latent_shape(frames, height, width), getattr(torch, name)
+        device = DeviceFacts("cuda:0", "roomy", ROOMY, ROOMY, name)
+        clip = f"{width}×{height}×{frames} {name}"
+        for choice in CHOICES[:: 1 if name == "bfloat16" else 2]:
+            predicted = memory.denoise_peak("denoise", small, shape, device, 1, choice).memory_gib
+            label = f"{clip} {choice.residency} {choice.chunk_tokens}/{choice.head_groups}"
+            rows.append(compare(label, predicted, trace_expert(small, shape, dtype, choice)))
+        stages = {peak.stage: peak.memory_gib for peak in memory.peaks(small, shape, frames, device, guided=False)}
+        for stage in ("image", "decode"):
+            rows.append(compare(f"{clip} {stage}", stages[stage], trace_vae(shape, frames, dtype, stage)))
+    shape, device = latent_shape(121, 720, 1280), DeviceFacts("cuda:0", "8 GB", 8 * 2**30, 32 * 2**30, "bfloat16")
+    whole = row_of(40)
+    planned = {peak.stage: peak for peak in memory.peaks(whole, shape, 121, device, guided=False)}["denoise high"]
+    choice = memory.Choice.model_validate(planned.model_dump(include=set(memory.Choice.model_fields)))
+    headline = compare(
+        "1280×720×121, 40 blocks, 8 GB", planned.memory_gib, trace_expert(whole, shape, torch.bfloat16, choice)
+    )
+    vae = [
+        row["traced_gib"] for row in rows if row["what"].startswith("1280×720×121 bfloat16") and "/" not in row["what"]
+    ]
+    ratios = [row["ratio"] - 1 for row in (*rows, headline)]
+    summary = {
+        "worst_underestimate": round(max(0.0, -min(ratios)), 4),
+        "worst_overestimate": round(max(ratios), 4),
+        "peak_gib_1280x720x121": max(headline["traced_gib"], *vae),
+        "combinations": len(ratios),
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+    }
+    if args.out:
+        args.out.write_text(json.dumps(summary | {"rows": [*rows, headline]}, indent=2, ensure_ascii=False) + "\n")
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
