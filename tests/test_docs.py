@@ -39,7 +39,7 @@ def test_commands_and_flags_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_compile(page):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        compile(block, str(page), "exec")
+        assert compile(block, str(page), "exec").co_code
 
 
 def test_the_recipes_page_has_the_numbers():

@@ -7,13 +7,11 @@ with the clip, apart from some numbers per frame and a bounded number of thumbna
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 from PIL import Image
 
 from wan2_i2v.eye.artefacts import artefact_checks
@@ -24,6 +22,7 @@ from wan2_i2v.eye.first import first_frame_check
 from wan2_i2v.eye.motion import motion_checks
 from wan2_i2v.eye.opening import flattened
 from wan2_i2v.eye.series import Gatherer, Series, shrink
+from wan2_i2v.media.measure import one_thread
 from wan2_i2v.record import Check
 
 Expected = Literal["motion", "static"]
@@ -95,17 +94,6 @@ def look(
         mouth_check(faces, len(series), crowd.uncounted, allow_speech=allow_speech),
     ]
     return Examination(explained(checks), series, faces, album.pages(), rate)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Optical flow cuts the picture into one stripe per thread, so its result depends on their number."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 class Album:

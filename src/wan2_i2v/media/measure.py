@@ -87,7 +87,7 @@ def measure(frames: Iterable[Frame]) -> ClipMeasures:
     window: deque[Luma] = deque(maxlen=LAG + 1)
     flows: list[Flow] = []
     steps: list[float] = []
-    with _one_thread():
+    with one_thread():
         flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         for frame in frames:
             first = frame if first is None else first
@@ -133,7 +133,7 @@ def psnr(a: Frame, b: Frame) -> float:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """DIS cuts the picture into one stripe per thread, so its result depends on their number."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

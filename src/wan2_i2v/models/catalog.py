@@ -1,19 +1,19 @@
-"""Which checkpoints exist: name or folder → `ModelRow`. Reads config files and safetensors headers; no torch.
+"""Which checkpoints exist: name or folder → `ModelRow`. Reads config files and headers of weight files; no torch.
 
-Imported by doors and the pipeline's entry; imports leaves only.
+Imported by doors and the pipeline's entry.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from wan2_i2v import geometry
 from wan2_i2v.errors import CheckpointError, nearest
+from wan2_i2v.models.formats.headers import read_header
 from wan2_i2v.rows import ModelRow
 
 MINI = Path(__file__).parent / "mini"
@@ -36,10 +36,17 @@ def find(name: str) -> ModelRow:
     folder = BUILTIN.get(name) or Path(name).expanduser()
     if not folder.is_dir():
         raise CheckpointError(
-            f"model {name!r} is neither in the catalog nor a folder. {nearest(name, BUILTIN)} "
+            f"model {name!r} is neither in the catalog nor a folder{_hint(name)} "
             "Give a catalog name or the folder of a checkpoint in diffusers layout."
         )
     return _read_folder(name if name in BUILTIN else folder.name, folder.resolve())
+
+
+def _hint(name: str) -> str:
+    """The nearest catalog name; for a catalog name itself, that its folder is gone."""
+    if name in BUILTIN:
+        return f": {BUILTIN[name]} is missing. Install the package again."
+    return f". {nearest(name, BUILTIN)}"
 
 
 def _read_folder(name: str, folder: Path) -> ModelRow:
@@ -47,23 +54,22 @@ def _read_folder(name: str, folder: Path) -> ModelRow:
     boundary = index.get("boundary_ratio")
     parts = ["transformer", "vae", "text_encoder"] + (["transformer_2"] if boundary is not None else [])
     config = {part: _json(folder / part / CONFIGS.get(part, "config.json")) for part in (*parts, "tokenizer")}
-    files = {part: weight_files(folder / part) for part in parts}
-    counts = {part: sum(_parameters(file) for file in files[part]) for part in parts}
+    headers = {part: read_header(folder / part) for part in parts}
     expert = config["transformer"]
     _check_architecture(folder, expert)
     embedded = folder == MINI.resolve()
     return ModelRow(
         name=name,
         path=folder,
-        fingerprint=_fingerprint([file for part in parts for file in files[part]]),
+        fingerprint=_fingerprint([file for part in parts for file in headers[part].files]),
         boundary_ratio=boundary,
         default_recipe="rapid",
         sizes=MINI_SIZES if embedded else geometry.WAN_SIZES,
         trained_fps=24 if embedded else 16,
         trained_frames=121 if embedded else 81,
-        expert_parameters=counts["transformer"],
-        text_parameters=counts["text_encoder"],
-        vae_parameters=counts["vae"],
+        expert_parameters=headers["transformer"].parameters,
+        text_parameters=headers["text_encoder"].parameters,
+        vae_parameters=headers["vae"].parameters,
         dim=expert["num_attention_heads"] * expert["attention_head_dim"],
         ffn_dim=expert["ffn_dim"],
         num_layers=expert["num_layers"],
@@ -80,59 +86,6 @@ def _check_architecture(folder: Path, expert: dict[str, Any]) -> None:
             f"{folder} is not a Wan2.2 I2V A14B checkpoint: its transformer takes {expert.get('in_channels')} input channels"
             f"{' and a CLIP image' if expert.get('image_dim') else ''}; I2V A14B takes 36 and no CLIP image."
         )
-
-
-def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of one component, by its index where it is sharded.
-
-    Raises CheckpointError when there are none or the index names a missing one.
-    """
-    indexes = sorted(folder.glob("*.safetensors.index.json"))
-    if indexes:
-        names = sorted(set(_json(indexes[0])["weight_map"].values()))
-        files = tuple(folder / name for name in names)
-    else:
-        files = tuple(sorted(folder.glob("*.safetensors")))
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing or not files:
-        raise CheckpointError(
-            f"weights missing: {', '.join(missing) or f'no .safetensors file in {folder}'}. Restore the checkpoint."
-        )
-    return files
-
-
-def read_header(file: Path) -> dict[str, Any]:
-    """The header of a safetensors file, checked against the file's length.
-
-    Raises CheckpointError for a file that is no safetensors file or is cut short.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if not 2 <= length <= size - 8:
-            raise CheckpointError(f"{file} is damaged: no safetensors header. Restore the file.")
-        try:
-            header = json.loads(stream.read(length))
-        except ValueError:
-            raise CheckpointError(f"{file} is damaged: its header is not JSON. Restore the file.") from None
-    end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-    if size != 8 + length + end:
-        raise CheckpointError(
-            f"{file} is damaged: {size:,} bytes, its header says {8 + length + end:,}. Restore the file."
-        )
-    return dict(header)
-
-
-def _parameters(file: Path) -> int:
-    total = 0
-    for key, entry in read_header(file).items():
-        if key != "__metadata__":
-            count = 1
-            for side in entry["shape"]:
-                count *= side
-            total += count
-    return total
 
 
 def _fingerprint(files: list[Path]) -> str:
