@@ -18,6 +18,8 @@ with tempfile.TemporaryDirectory() as scratch:
         contact_sheet(video, row, columns=FRAMES, count=FRAMES)
         with Image.open(row) as picture:
             rows.append(picture.convert("RGB"))
+if not rows:
+    sys.exit(f"{folder} holds no .mp4 video")
 height = sum(row.height + GAP for row in rows)
 sheet = Image.new("RGB", (max(row.width for row in rows), height), "white")
 top = 0
