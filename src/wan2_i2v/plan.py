@@ -132,8 +132,8 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
     steps = _steps(request, recipe, model)
     used_seed = seed if request.seed is None else request.seed
     shape = geometry.latent_shape(frames, height, width)
-    guided = any(is_guided(step.guidance_scale) for step in steps)
     nag = _nag(request, steps)
+    guided = nag is not None or any(is_guided(step.guidance_scale) for step in steps)
     draft = JobPlan(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,

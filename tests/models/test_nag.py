@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
+
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from plans import plan
-from wan2_i2v.models import nag
+from wan2_i2v.models import lean, nag
 from wan2_i2v.plan import NagPlan
 from wan2_i2v.stages.denoise import Conditioning, predictor
 
@@ -81,3 +84,13 @@ def test_processors_are_restored(transformer, given):
         assert all(isinstance(block.attn2.processor, nag.NagProcessor) for block in transformer.blocks)
         raise ZeroDivisionError
     assert all(type(block.attn2.processor) is WanAttnProcessor for block in transformer.blocks)
+
+
+def test_the_lean_forward_gives_the_same_and_projects_each_text_once(transformer, given):
+    step = plan().steps[0]
+    expected = velocity(transformer, given, STRONG, step)
+    lean_model = lean.apply(copy.deepcopy(transformer), lean.Chunking(3, 1), lean.Resident())
+    calls = Counter[str]()
+    lean_model.blocks[0].attn2.to_k.register_forward_hook(lambda *_: calls.update(["keys"]))
+    assert torch.allclose(velocity(lean_model, given, STRONG, step), expected, atol=1e-5)
+    assert calls["keys"] == 2

@@ -43,16 +43,21 @@ class TextProcessor(WanAttnProcessor):  # type: ignore[misc]
 
     def __init__(self, keep: bool) -> None:
         super().__init__()
-        self._keep = keep
+        self.keep = keep
         self._kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def __call__(
         self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, *_: Any, **__: Any
     ) -> torch.Tensor:
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        key, value = self.keys(attn, encoder_hidden_states)
-        features = dispatch_attention_fn(query, key, value, backend=self._attention_backend).flatten(2, 3)
-        return torch.as_tensor(attn.to_out[1](attn.to_out[0](features.type_as(query))))
+        features = self.attend(attn, query, encoder_hidden_states)
+        return torch.as_tensor(attn.to_out[1](attn.to_out[0](features)))
+
+    def attend(self, attn: Any, query: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Features (1, tokens, dim) of queries (1, tokens, heads, head_dim) over a projected text."""
+        key, value = self.keys(attn, context)
+        features = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+        return torch.as_tensor(features.flatten(2, 3).type_as(query))
 
     def keys(self, attn: Any, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values (1, text tokens, heads, head_dim) of a projected text (1, text tokens, dim)."""
@@ -60,7 +65,7 @@ class TextProcessor(WanAttnProcessor):  # type: ignore[misc]
             if text is context:
                 return key, value
         key, value = text_keys(attn, context)
-        if self._keep:
+        if self.keep:
             self._kept = [*self._kept[1 - KEPT_TEXTS :], (context, key, value)]
         return key, value
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
+from wan2_i2v.models.attention import TextProcessor
 from wan2_i2v.plan import NagPlan
 
 
@@ -37,27 +36,18 @@ class Switch:
     on: bool = True
 
 
-class NagProcessor(WanAttnProcessor):  # type: ignore[misc]
+class NagProcessor(TextProcessor):
     """Cross-attention over the prompt and, while the switch is on, over the negative prompt too."""
 
-    def __init__(self, switch: Switch) -> None:
-        super().__init__()
+    def __init__(self, switch: Switch, keep: bool) -> None:
+        super().__init__(keep)
         self.switch = switch
 
-    def __call__(self, attn: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def attend(self, attn: Any, query: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        positive = super().attend(attn, query, context)
         if not self.switch.on:
-            return torch.as_tensor(super().__call__(attn, hidden_states, *args, **kwargs))
-        context = kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[0]
-        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        positive, negative = (self._attend(attn, query, given) for given in (context, self.switch.context))
-        features = guide(positive, negative, self.switch.nag)
-        return torch.as_tensor(attn.to_out[1](attn.to_out[0](features)))
-
-    def _attend(self, attn: Any, query: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        key = attn.norm_k(attn.to_k(context)).unflatten(2, (attn.heads, -1))
-        value = attn.to_v(context).unflatten(2, (attn.heads, -1))
-        result = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
-        return torch.as_tensor(result.flatten(2, 3).type_as(query))
+            return positive
+        return guide(positive, super().attend(attn, query, self.switch.context), self.switch.nag)
 
 
 @contextlib.contextmanager
@@ -73,8 +63,10 @@ def applied(transformer: Any, nag: NagPlan | None, negative_embeds: torch.Tensor
         switch = Switch(nag, transformer.condition_embedder.text_embedder(negative_embeds))
     before = [(block.attn2, block.attn2.processor) for block in transformer.blocks]
     try:
-        for attention, _ in before:
-            attention.set_processor(NagProcessor(switch))
+        for attention, processor in before:
+            # Keys of a text are kept where the lean forward keeps them; a plain forward projects the text anew each time.
+            keep = isinstance(processor, TextProcessor) and processor.keep
+            attention.set_processor(NagProcessor(switch, keep))
         yield switch
     finally:
         for attention, processor in before:
