@@ -14,7 +14,7 @@ from wan2_i2v import places
 from wan2_i2v.errors import InvalidRequest, OutputError
 from wan2_i2v.media import metadata
 from wan2_i2v.media.writer import write_clip
-from wan2_i2v.workspace import Workspace
+from wan2_i2v.workspace import Workspace, sweep
 
 
 def test_no_output_means_the_folder_of_the_settings(monkeypatch, tmp_path):
@@ -131,3 +131,11 @@ def test_a_rate_that_gif_cannot_keep_is_found_early(tmp_path):
 
 def test_a_job_is_finished_while_its_video_is_there(tmp_path):
     assert not places.finished(Workspace(tmp_path))
+
+
+def test_sweeping_removes_only_what_a_killed_writer_left(tmp_path):
+    kept = ["clip.mp4", ".clip-1-abcdefgh.mp4", ".clip-abc.mp4", ".clip-abcdefgh.webm", ".lock", ".clip-abcdefgh-old"]
+    for name in [*kept, ".clip-abc_3f9z.mp4"]:
+        (tmp_path / name).touch()
+    sweep(tmp_path / "clip.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

@@ -46,6 +46,8 @@ def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], boo
     context = Context(emit, cancelled)
     runs = [_Run(job) for job in jobs]
     unfinished = [run for run in runs if not finish.STAGE.done(run.job)]
+    for run in unfinished:
+        run.job.workspace.sweep()
     for stage in STAGES:
         waiting = [run for run in unfinished if run.error is None and not stage.done(run.job)]
         waiting.sort(key=lambda run: repr(stage.shares(run.job.plan)))

@@ -29,10 +29,6 @@ def clip_path(workspace: Workspace, plan: JobPlan) -> Path:
     return workspace.root / f"clip{SUFFIXES[plan.container]}"
 
 
-def verification_path(workspace: Workspace) -> Path:
-    return workspace.root / "verification.json"
-
-
 def final_path(plan: JobPlan) -> Path:
     """Where the finished video goes: `plan.output` when it names a file of the container, else a name in that folder.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -59,12 +60,13 @@ class Workspace:
         return self.root / "latents.safetensors"
 
     @property
-    def record(self) -> Path:
-        return self.root / "record.json"
+    def verification(self) -> Path:
+        """The verdict on the clip."""
+        return self.root / "verification.json"
 
     @property
-    def preview(self) -> Path:
-        return self.root / "preview.png"
+    def record(self) -> Path:
+        return self.root / "record.json"
 
     def create(self, request: GenerateRequest | None, plan: JobPlan) -> None:
         """Make the directory and write request and plan, unless they are there already."""
@@ -73,6 +75,12 @@ class Workspace:
             save_json(self.request, request)
         if not self.plan.exists():
             save_json(self.plan, plan)
+
+    def sweep(self) -> None:
+        """Remove what a killed run left half written; call it only in the process that runs the job."""
+        written_once = (self.request, self.plan, self.prepared, self.text, self.conditioning)
+        for artifact in (*written_once, self.latents, self.verification, self.record):
+            sweep(artifact)
 
     def load_plan(self) -> JobPlan:
         """The stored plan.
@@ -157,6 +165,17 @@ def _rename_folder(temporary: Path, path: Path) -> None:
         if error.errno == errno.ENOTEMPTY:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed process left of writing `path`; call it only where nobody else is writing `path` now."""
+    left = re.compile(rf"\.{re.escape(path.stem)}-[a-z0-9_]{{8}}{re.escape(path.suffix)}")
+    for entry in path.parent.iterdir():
+        if left.fullmatch(entry.name):
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
 
 def sync_folder(folder: Path) -> None:

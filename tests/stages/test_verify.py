@@ -240,6 +240,6 @@ def test_the_stage_writes_its_verdict(tmp_path):
     events = []
     verify.STAGE.run(None, job, Context(events.append, lambda: False))
     assert verify.STAGE.done(job)
-    verdict = Verification.model_validate_json(places.verification_path(job.workspace).read_text())
+    verdict = Verification.model_validate_json(job.workspace.verification.read_text())
     assert verdict.passed
     assert len(events) == 1

@@ -20,6 +20,7 @@ from wan2_i2v.models import causal_vae, components
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.stages import tensors
 from wan2_i2v.stages.base import Context, Job, Stage, source_of
+from wan2_i2v.workspace import sweep
 
 
 def to_pixels(chunk: torch.Tensor) -> npt.NDArray[np.uint8]:
@@ -38,6 +39,7 @@ def _frames(vae: Any, latents: torch.Tensor, job: Job, context: Context) -> Iter
 def _run(vae: Any, job: Job, context: Context) -> None:
     plan = job.plan
     latents = tensors.load(job.workspace.latents)["latents"].to(vae.device, vae.dtype)
+    sweep(places.clip_path(job.workspace, plan))
     frames = islice(_frames(vae, latents, job, context), plan.num_frames)
     write_clip(places.clip_path(job.workspace, plan), frames, places.clip_format(plan))
 

@@ -20,7 +20,7 @@ from wan2_i2v.media import metadata
 from wan2_i2v.record import Record, Verification
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.stages.base import Context, Job, Stage, no_model, one_step
-from wan2_i2v.workspace import save_json
+from wan2_i2v.workspace import save_json, sweep
 
 PACKAGES = ("wan2-i2v", "torch", "diffusers", "transformers", "av")
 
@@ -49,7 +49,7 @@ def close(job: Job, error: Wan2I2VError | None, seconds: dict[str, float]) -> Re
         job_id=job.plan.job_id,
         status="failed",
         plan=job.plan,
-        verification=_verification(job) if places.verification_path(job.workspace).exists() else None,
+        verification=_verification(job) if job.workspace.verification.exists() else None,
         error=None if error is None else error.to_dict(),
         seconds=(before.seconds if before else {}) | seconds,
         versions=_versions(),
@@ -89,7 +89,7 @@ def _request(job: Job) -> dict[str, Any]:
 
 
 def _verification(job: Job) -> Verification:
-    return Verification.model_validate_json(places.verification_path(job.workspace).read_bytes())
+    return Verification.model_validate_json(job.workspace.verification.read_bytes())
 
 
 def _versions() -> dict[str, str]:
@@ -106,6 +106,8 @@ def _run(model: None, job: Job, context: Context) -> None:
     target = places.final_path(job.plan)
     places.check_sidecar(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for path in (target, places.sidecar_path(target)):
+        sweep(path)
     clip = places.clip_path(job.workspace, job.plan)
     metadata.embed(clip, target, job.plan.container, embedded(job), job.plan.overwrite)
     context.progress(job, STAGE.name, 1, 1)

@@ -194,12 +194,12 @@ def _run(model: None, job: Job, context: Context) -> None:
         prepared = np.asarray(picture.convert("RGB"), dtype=np.uint8)
     clip = places.clip_path(job.workspace, job.plan)
     verdict = verify_clip(clip, job.plan, prepared, tensors.load(job.workspace.latents))
-    save_json(places.verification_path(job.workspace), verdict)
+    save_json(job.workspace.verification, verdict)
     context.progress(job, STAGE.name, 1, 1)
 
 
 def _done(job: Job) -> bool:
-    return places.verification_path(job.workspace).exists() or places.finished(job.workspace)
+    return job.workspace.verification.exists() or places.finished(job.workspace)
 
 
 STAGE = Stage(name="verify", run=_run, done=_done, steps=one_step, model=no_model, shares=lambda plan: "verify")
