@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _cache() -> Path:
+    """The user's cache folder for this program, by the XDG rules."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "wan2-i2v"
 
 
 class Settings(BaseSettings):
@@ -16,8 +24,15 @@ class Settings(BaseSettings):
     """Bare picture names are looked up here too."""
     output: Path = Path("output")
     """Videos go here."""
+    cache: Path = Field(default_factory=_cache)
+    """What can be made anew: measured times and peaks."""
 
     @property
     def jobs(self) -> Path:
         """One directory per job: its plan, artifacts and record."""
         return self.output / "jobs"
+
+    @property
+    def measured(self) -> Path:
+        """The local table of `measured`."""
+        return self.cache / "measured.jsonl"

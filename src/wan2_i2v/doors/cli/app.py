@@ -22,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Environment: WAN2_I2V_INPUT and WAN2_I2V_OUTPUT name the folders (default: input and output), "
+    "WAN2_I2V_CACHE that of measured times (default: ~/.cache/wan2-i2v), "
     f"{DEBUG_VARIABLE}=1 shows tracebacks.",
 )
 for name, command in (
