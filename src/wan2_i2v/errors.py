@@ -133,6 +133,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."
 
 
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "insufficient memory",
+    "failed to allocate",
+    "_alloc_failed",
+)
+"""How torch's allocators, CUDA's libraries (CUBLAS_STATUS_ALLOC_FAILED), OpenCV and FFmpeg say it, in lower case."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of whatever library says that memory ran out, on the card or in RAM."""
+    if isinstance(error, (MemoryError, OutOfMemory)):
+        return True
+    if isinstance(error, Wan2I2VError):
+        return False
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return any(words in str(error).lower() for words in NO_MEMORY)
+
+
 def translate(error: BaseException, doing: str) -> Wan2I2VError:
     """Map an error of torch, PyAV or the operating system to ours. `doing` completes "while …".
 
@@ -141,7 +164,7 @@ def translate(error: BaseException, doing: str) -> Wan2I2VError:
     if isinstance(error, Wan2I2VError):
         return error
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return OutOfMemory(f"out of memory while {doing} ({text}). Run the job again with `wan2-i2v resume`.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"disk full while {doing} ({text}). Free some space, then `wan2-i2v resume` the job.")

@@ -38,7 +38,8 @@ class StagePeak(BaseModel):
     """Predicted peak of one stage. `memory_gib` is in VRAM on a card and in RAM on a CPU.
 
     `residency`: all weights in that memory, or block by block from the file. `chunk_tokens` and `head_groups` say in which
-    portions the transformer computes; 0 for other stages.
+    portions the transformer computes; 0 for other stages. `resident_blocks` of the transformer stay in memory: all when
+    resident, some or none when streamed. The VAE works on the picture in `strips`, one after the other.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +51,8 @@ class StagePeak(BaseModel):
     residency: Residency = "resident"
     chunk_tokens: int = 0
     head_groups: int = 0
+    resident_blocks: int = 0
+    strips: int = 1
 
 
 class Choice(BaseModel):
@@ -141,7 +144,8 @@ def denoise_peak(
         text_dim=model.text_dim,
         kept_texts=texts,
     ).peak(shape)
-    return _peak(stage, expert_weights(model, size, choice.residency), activations * MARGIN, device, choice)
+    peak = _peak(stage, expert_weights(model, size, choice.residency), activations * MARGIN, device, choice)
+    return peak.model_copy(update={"resident_blocks": model.num_layers if choice.residency == "resident" else 0})
 
 
 def expert_weights(model: ModelRow, element: int, residency: Residency) -> int:

@@ -111,6 +111,10 @@ class JobPlan(Frozen):
         mine = [index for index, step in enumerate(self.steps) if step.expert == expert]
         return range(mine[0], mine[-1] + 1) if mine else range(0)
 
+    def strips(self, stage: str) -> int:
+        """Into how many strips the VAE's picture is cut in `stage`."""
+        return next((peak.strips for peak in self.peaks if peak.stage == stage), 1)
+
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
         places = ("job_id", "output", "overwrite", "model_path", "peaks")

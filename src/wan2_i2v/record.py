@@ -57,6 +57,21 @@ class Verification(BaseModel):
         return tuple(check for check in self.checks if not check.passed)
 
 
+class Recovery(BaseModel):
+    """Memory ran out in `stage` at `step` (1-based; 0 while loading the model) and the stage went on in a leaner way.
+
+    `before` and `after` say how the work was held and done; `reason` is the error's own text.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    step: int
+    before: str
+    after: str
+    reason: str
+
+
 class Record(BaseModel):
     """The outcome of one job: `status` done means that the video exists, whole and looked at."""
 
@@ -69,4 +84,5 @@ class Record(BaseModel):
     verification: Verification | None = None
     error: dict[str, Any] | None = None
     seconds: dict[str, float] = {}
+    recoveries: tuple[Recovery, ...] = ()
     versions: dict[str, str] = {}

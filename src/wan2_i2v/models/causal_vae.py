@@ -46,28 +46,43 @@ def encode_canvas(vae: Any, image: torch.Tensor, frames: int) -> torch.Tensor:
     height / 8, width / 8), not normalised.
     """
     stream = Stream(reuse=True)
-    grey = _pixels_in(vae, torch.zeros_like(image).unsqueeze(2).expand(-1, -1, VAE_SCALE_TEMPORAL, -1, -1))
-    chunks = [_encode_chunk(vae, stream, _pixels_in(vae, image.unsqueeze(2)))]
+    grey = pixels_in(vae, torch.zeros_like(image).unsqueeze(2).expand(-1, -1, VAE_SCALE_TEMPORAL, -1, -1))
+    chunks = [_encode_chunk(vae, stream, pixels_in(vae, image.unsqueeze(2)))]
     chunks += [_encode_chunk(vae, stream, grey) for _ in range((frames - 1) // VAE_SCALE_TEMPORAL)]
+    return mean_of(vae, chunks)
+
+
+def mean_of(vae: Any, chunks: list[torch.Tensor]) -> torch.Tensor:
+    """The mean latents (1, 16, n, height, width) of what the encoder gave chunk by chunk."""
     mean, _ = pointwise(vae.quant_conv, torch.cat(chunks, dim=2)).chunk(2, dim=1)
     return mean
 
 
-def _pixels_in(vae: Any, chunk: torch.Tensor) -> torch.Tensor:
+def pixels_in(vae: Any, chunk: torch.Tensor) -> torch.Tensor:
+    """Pixels (1, 3, k, height, width) as the encoder takes them: in patches where the VAE has some."""
     return torch.as_tensor(patchify(chunk, vae.config.patch_size)) if vae.config.patch_size else chunk
 
 
 def _encode_chunk(vae: Any, stream: Stream, pixels: torch.Tensor) -> torch.Tensor:
     """`WanEncoder3d` on one chunk of 1 or 4 frames: (1, 32, 1, height, width), mean and log-variance."""
-    encoder = vae.encoder
-    x = stream.convolve(encoder.conv_in, pixels)
-    for layer in encoder.down_blocks:
+    return encoder_rest(vae, stream, encoder_start(vae, stream, pixels))
+
+
+def encoder_start(vae: Any, stream: Stream, pixels: torch.Tensor) -> torch.Tensor:
+    """The encoder's convolutions down to an eighth of the size."""
+    x = stream.convolve(vae.encoder.conv_in, pixels)
+    for layer in vae.encoder.down_blocks:
         x = stream.layer(layer, x)
-    x = _middle(stream, encoder.mid_block, x)
-    return stream.convolve(encoder.conv_out, x, encoder.norm_out)
+    return x
 
 
-def _middle(stream: Stream, block: Any, x: torch.Tensor) -> torch.Tensor:
+def encoder_rest(vae: Any, stream: Stream, features: torch.Tensor) -> torch.Tensor:
+    """The encoder from its middle on."""
+    x = _coder_middle(stream, vae.encoder.mid_block, features)
+    return stream.convolve(vae.encoder.conv_out, x, vae.encoder.norm_out)
+
+
+def _coder_middle(stream: Stream, block: Any, x: torch.Tensor) -> torch.Tensor:
     x = stream.residual(block.resnets[0], x)
     for attend, resnet in zip(block.attentions, block.resnets[1:], strict=True):
         x = stream.residual(resnet, stream.layer(attend, x))
@@ -82,15 +97,21 @@ def decode_stream(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
     stream = Stream(reuse=False)
     for index in range(latents.shape[2]):
         with torch.inference_mode():
-            pixels = _decode_chunk(vae, stream, denormalise(vae, latents[:, :, index : index + 1]))
+            features = decoder_middle(vae, stream, latents[:, :, index : index + 1])
+            pixels = decoder_rest(vae, stream, features)
+            del features
         yield pixels
 
 
-def _decode_chunk(vae: Any, stream: Stream, latent: torch.Tensor) -> torch.Tensor:
-    """`WanDecoder3d` on one latent frame (1, 16, 1, height, width): its pixels, clamped."""
-    decoder = vae.decoder
-    x = stream.convolve(decoder.conv_in, pointwise(vae.post_quant_conv, latent))
-    x = _middle(stream, decoder.mid_block, x)
+def decoder_middle(vae: Any, stream: Stream, latent: torch.Tensor) -> torch.Tensor:
+    """`WanDecoder3d` up to and with its middle on one normalised latent frame (1, 16, 1, height, width)."""
+    latent = pointwise(vae.post_quant_conv, denormalise(vae, latent))
+    return _coder_middle(stream, vae.decoder.mid_block, stream.convolve(vae.decoder.conv_in, latent))
+
+
+def decoder_rest(vae: Any, stream: Stream, features: torch.Tensor) -> torch.Tensor:
+    """The decoder's convolutions up to the full size: pixels (1, 3, k, 8·height, 8·width), clamped to [−1, 1]."""
+    decoder, x = vae.decoder, features
     for block in decoder.up_blocks:
         for layer in (*block.resnets, *(block.upsamplers or ())):
             x = stream.layer(layer, x)

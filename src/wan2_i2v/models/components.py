@@ -28,7 +28,7 @@ FOLDER: dict[Expert, str] = {"high": "transformer", "single": "transformer", "lo
 class Source:
     """Which weights, where and how: what two jobs must share to share a load.
 
-    `residency`, `chunk_tokens` and `head_groups` as the memory plan chose them for the stage.
+    The last four as the memory plan chose them for the stage; `resident_blocks` counts only when streamed.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class Source:
     residency: Residency = "resident"
     chunk_tokens: int = 1024
     head_groups: int = 4
+    resident_blocks: int = 0
 
     def torch_device(self) -> torch.device:
         """The device as torch sees it.
@@ -139,7 +140,7 @@ def _streamed(source: Source, folder: str, part: Part) -> Iterator[tuple[Any, re
         component = open_component(source.path / folder, part)
         module = residency.load_outside_blocks(component, *place)
     try:
-        with residency.Streamed(module, part, component.source, place) as blocks:
+        with residency.Streamed(module, part, component.source, place, keep=source.resident_blocks) as blocks:
             yield module, blocks
     finally:
         _free(source, module)

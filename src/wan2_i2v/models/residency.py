@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -28,13 +28,16 @@ BLOCKS = {"transformer": "blocks", "text_encoder": "encoder.block"}
 """Where the repeated blocks are in each component's module."""
 
 
+STAGING_BUFFERS = 2
+
+
 class Mover:
     """Brings weights from the file to a device in the compute dtype. One thread uses it at a time."""
 
     def __init__(self, source: WeightSource, device: torch.device) -> None:
         self._source, self._device = source, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._staging: torch.Tensor | None = None
+        self._staging: list[tuple[torch.Tensor, torch.cuda.Event]] = []
 
     def fetch(self, wanted: dict[str, torch.dtype]) -> Weights:
         """The weights named, each in its dtype, ready for use on the device."""
@@ -43,10 +46,8 @@ class Mover:
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             weights = {}
             for key, dtype in wanted.items():
-                moved = self._staged(self._source.raw(key)).to(self._device, non_blocking=True)
-                weights[key] = self._source.dequantise(moved, dtype)
-                # The staging buffer is filled again for the next weight: its copy must have left.
-                self._stream.synchronize()
+                weights[key] = self._source.dequantise(self._moved(self._source.raw(key)), dtype)
+            self._stream.synchronize()
         return weights
 
     def hand_over(self, weights: Weights) -> None:
@@ -57,21 +58,36 @@ class Mover:
             for tensor in weights.values():
                 tensor.record_stream(current)
 
-    def _staged(self, packed: Packed) -> Packed:
-        """The stored data in pinned memory, from where the card can fetch it at full speed."""
-        size = packed.data.nbytes
-        if self._staging is None or self._staging.nbytes < size:
-            self._staging = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        buffer = self._staging[:size].view(packed.data.dtype).view(packed.data.shape)
-        buffer.copy_(packed.data)
-        return replace(packed, data=buffer)
+    def _moved(self, packed: Packed) -> Packed:
+        """The weight on the card, still as stored, by way of pinned memory, from where it travels at full speed.
+
+        Two buffers take turns, so that one is filled while the other one's copy is on its way.
+        """
+        buffer, left = self._buffer(packed.data.nbytes)
+        # Its last copy must have left before it is filled again.
+        left.synchronize()
+        staged = buffer[: packed.data.nbytes].view(packed.data.dtype).view(packed.data.shape)
+        staged.copy_(packed.data)
+        moved = replace(packed, data=staged).to(self._device, non_blocking=True)
+        left.record(self._stream)
+        return moved
+
+    def _buffer(self, size: int) -> tuple[torch.Tensor, torch.cuda.Event]:
+        """The pinned buffer that was used less recently, large enough, with the event of its last copy."""
+        buffer, left = self._staging.pop(0) if len(self._staging) == STAGING_BUFFERS else (None, torch.cuda.Event())
+        if buffer is None or buffer.nbytes < size:
+            left.synchronize()
+            buffer = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        self._staging.append((buffer, left))
+        return buffer, left
 
 
 class Streamed:
     """A module's blocks, present one at a time, in the order 0, 1, …, n − 1, 0, 1, …
 
-    `executor` runs the prefetching; a thread of its own by default. A context manager: leaving it waits for the prefetch
-    in flight and drops what it brought.
+    `keep` of them, spread evenly so that moving always overlaps with computing, stay once they have come. `executor` runs
+    the prefetching; a thread of its own by default. A context manager: leaving it waits for the prefetch in flight and
+    drops what it brought.
     """
 
     def __init__(
@@ -81,6 +97,8 @@ class Streamed:
         source: WeightSource,
         placing: tuple[torch.device, torch.dtype],
         executor: Executor | None = None,
+        *,
+        keep: int = 0,
     ) -> None:
         self._blocks: Sequence[Any] = list(module.get_submodule(BLOCKS[part]).children())
         device, dtype = placing
@@ -89,24 +107,33 @@ class Streamed:
         ]
         self._prefixes = [f"{BLOCKS[part]}.{index}." for index in range(len(self._blocks))]
         self._mover = Mover(source, device)
+        self._staying = spread(keep, len(self._blocks))
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="weights")
+        self._present: set[int] = set()
         self._coming: tuple[int, Future[Weights]] | None = None
 
     @contextlib.contextmanager
     def ready(self, index: int) -> Iterator[None]:
         """The block's weights are there inside; the next block's are on their way."""
+        if index in self._present:
+            yield
+            return
         weights = self._take(index)
         self._mover.hand_over(weights)
-        self._start((index + 1) % len(self._blocks))
+        if index in self._staying:
+            self._present.add(index)
+        self._start_after(index)
         block, prefix = self._blocks[index], self._prefixes[index]
         empty = {key: block.get_parameter(key.removeprefix(prefix)) for key in weights}
         for key, value in weights.items():
             set_parameter(block, key.removeprefix(prefix), value)
+        del weights
         try:
             yield
         finally:
-            for key, value in empty.items():
-                set_parameter(block, key.removeprefix(prefix), value)
+            if index not in self._present:
+                for key, value in empty.items():
+                    set_parameter(block, key.removeprefix(prefix), value)
 
     def close(self) -> None:
         """Wait for the prefetch in flight and drop it."""
@@ -125,15 +152,28 @@ class Streamed:
         if self._coming is None or self._coming[0] != index:
             self._start(index)
         assert self._coming is not None
-        weights = self._coming[1].result()
-        self._coming = None
-        return weights
+        (_, arriving), self._coming = self._coming, None
+        return arriving.result()
+
+    def _start_after(self, index: int) -> None:
+        """Send for the next block that does not stay, if any."""
+        count = len(self._blocks)
+        following = ((index + step) % count for step in range(1, count + 1))
+        absent = next((block for block in following if block not in self._present), None)
+        if absent is not None:
+            self._start(absent)
 
     def _start(self, index: int) -> None:
         if self._coming is not None:
             # A block that nobody asked for: only after an interrupted pass.
-            self._coming[1].result()
+            wait([self._coming[1]])
         self._coming = index, self._executor.submit(self._mover.fetch, self._wanted[index])
+
+
+def spread(count: int, blocks: int) -> frozenset[int]:
+    """`count` of `blocks` indices, as evenly spaced as can be."""
+    count = min(count, blocks)
+    return frozenset(index for index in range(blocks) if (index + 1) * count // blocks > index * count // blocks)
 
 
 def load_outside_blocks(component: Component, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wan2_i2v.errors import Cancelled
 from wan2_i2v.events import Emit, Progress
+from wan2_i2v.memory import StagePeak
 from wan2_i2v.models.components import Source
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.workspace import Workspace
@@ -34,6 +35,8 @@ class Context:
 
     emit: Emit
     cancelled: Callable[[], bool]
+    reached: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Finished steps by job id and stage."""
 
     def checkpoint(self, job: Job) -> None:
         """Raise Cancelled when the user asked to stop; called between steps only, so nothing is left half done."""
@@ -41,6 +44,7 @@ class Context:
             raise Cancelled(f"{job.plan.job_id} was cancelled. Continue with: wan2-i2v resume {job.workspace.root}")
 
     def progress(self, job: Job, stage: str, done: int, total: int) -> None:
+        self.reached[job.plan.job_id, stage] = done
         self.emit(Progress(job.plan.job_id, stage, done, total))
 
 
@@ -65,13 +69,18 @@ def no_model(plan: JobPlan) -> Iterator[None]:
 def source_of(plan: JobPlan, stage: str | None = None) -> Source:
     """The weights that a plan names, held as the memory plan says for `stage`; all resident without one."""
     source = Source(Path(plan.model_path), plan.device, plan.dtype)
-    peak = next((peak for peak in plan.peaks if peak.stage == stage), None)
+    peak = peak_of(plan, stage)
     if peak is None:
         return source
-    source = replace(source, residency=peak.residency)
+    source = replace(source, residency=peak.residency, resident_blocks=peak.resident_blocks)
     if not peak.chunk_tokens:
         return source
     return replace(source, chunk_tokens=peak.chunk_tokens, head_groups=peak.head_groups)
+
+
+def peak_of(plan: JobPlan, stage: str | None) -> StagePeak | None:
+    """How the memory plan has a stage run; None for stages without weights."""
+    return next((peak for peak in plan.peaks if peak.stage == stage), None)
 
 
 def one_step(plan: JobPlan) -> int:

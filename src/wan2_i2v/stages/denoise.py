@@ -117,6 +117,7 @@ def _run(transformer: Any, job: Job, context: Context, expert: Expert) -> None:
     given = _conditioning(job).to(transformer.device, transformer.dtype)
     state = _load_state(job, transformer.device)
     first = max(span.start, finished_steps(job))
+    context.reached[job.plan.job_id, f"denoise {expert}"] = first - span.start
     with nag.applied(transformer, job.plan.nag, given.negative_prompt_embeds) as switch:
         for done, after in denoise(predictor(transformer, given, switch), state, job.plan, span, first):
             tensors.save(job.workspace.latents, {"latents": after.latents, **after.history}, {"step": str(done)})

@@ -17,7 +17,7 @@ from typing import Any
 from wan2_i2v import places
 from wan2_i2v.errors import Wan2I2VError, translate
 from wan2_i2v.media import metadata
-from wan2_i2v.record import Record, Verification
+from wan2_i2v.record import Record, Recovery, Verification
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.stages.base import Context, Job, Stage, no_model, one_step
 from wan2_i2v.workspace import save_json, sweep
@@ -37,10 +37,12 @@ def embedded(job: Job) -> dict[str, Any]:
     }
 
 
-def close(job: Job, error: Wan2I2VError | None, seconds: dict[str, float]) -> Record:
+def close(
+    job: Job, error: Wan2I2VError | None, seconds: dict[str, float], recoveries: tuple[Recovery, ...] = ()
+) -> Record:
     """Write how the job ended to `record.json` and, beside a finished video, to its sidecar; return the record.
 
-    `seconds` are added to those of earlier runs. A record that cannot be written makes the job a failed one.
+    `seconds` and `recoveries` are added to those of earlier runs. A record that cannot be written makes the job a failed one.
     """
     before = job.workspace.load_record()
     if error is None and before is not None and places.finished(job.workspace):
@@ -52,6 +54,7 @@ def close(job: Job, error: Wan2I2VError | None, seconds: dict[str, float]) -> Re
         verification=_verification(job) if job.workspace.verification.exists() else None,
         error=None if error is None else error.to_dict(),
         seconds=(before.seconds if before else {}) | seconds,
+        recoveries=(before.recoveries if before else ()) + recoveries,
         versions=_versions(),
     )
     try:

@@ -7,6 +7,7 @@ the 4 mask channels (1 = given) and the 16 channels of the normalised image late
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from wan2_i2v.geometry import VAE_SCALE_TEMPORAL
-from wan2_i2v.models import causal_vae, components
+from wan2_i2v.models import causal_vae, components, strips
 from wan2_i2v.stages import tensors
 from wan2_i2v.stages.base import Context, Job, Stage, one_step, source_of
 
@@ -25,9 +26,13 @@ def to_tensor(picture: Image.Image) -> torch.Tensor:
     return (pixels / 127.5 - 1).permute(2, 0, 1).unsqueeze(0)
 
 
-def condition(vae: Any, image: torch.Tensor, frames: int) -> torch.Tensor:
-    """latent_condition (1, 20, n+1, height / 8, width / 8) of `image` (1, 3, height, width) for `frames` = 4n+1."""
-    latent = causal_vae.normalise(vae, causal_vae.encode_canvas(vae, image, frames))
+def condition(vae: Any, image: torch.Tensor, frames: int, parts: int = 1) -> torch.Tensor:
+    """latent_condition (1, 20, n+1, height / 8, width / 8) of `image` (1, 3, height, width) for `frames` = 4n+1.
+
+    The VAE works on the picture in `parts` strips.
+    """
+    encode = causal_vae.encode_canvas if parts == 1 else partial(strips.encode_canvas, strips=parts)
+    latent = causal_vae.normalise(vae, encode(vae, image, frames))
     mask = torch.zeros_like(latent[:, :VAE_SCALE_TEMPORAL])
     # Pixel frame 0 counts four times, so that it fills the whole of latent frame 0.
     mask[:, :, 0] = 1
@@ -37,7 +42,8 @@ def condition(vae: Any, image: torch.Tensor, frames: int) -> torch.Tensor:
 def _run(vae: Any, job: Job, context: Context) -> None:
     with Image.open(job.workspace.prepared) as picture:
         image = to_tensor(picture).to(vae.device, vae.dtype)
-    tensors.save(job.workspace.conditioning, {"latent_condition": condition(vae, image, job.plan.model_frames)})
+    latent_condition = condition(vae, image, job.plan.model_frames, job.plan.strips(STAGE.name))
+    tensors.save(job.workspace.conditioning, {"latent_condition": latent_condition})
     context.progress(job, STAGE.name, 1, 1)
 
 
