@@ -36,6 +36,7 @@ from wan2_i2v.media import reader
 from wan2_i2v.media.sheet import contact_sheet
 from wan2_i2v.models import catalog, causal_vae, components
 from wan2_i2v.pictures import prepare
+from wan2_i2v.rows import ModelFiles
 
 Clip = npt.NDArray[np.uint8]
 LAG = 8
@@ -121,7 +122,7 @@ def frames_of(video: str | None) -> Clip:
 
 def reconstruction(pictures: list[Clip], frames: int) -> tuple[float, float]:
     """Mean PSNR of the VAE's round trip: first frames, and whole clips that pan."""
-    source = components.Source(catalog.MINI, "cpu", "float32")
+    source = components.Source(ModelFiles.in_folder(catalog.MINI), "cpu", "float32")
     first, whole = [], []
     with components.vae(source) as vae, torch.inference_mode():
         for picture in pictures:

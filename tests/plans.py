@@ -9,7 +9,7 @@ from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.geometry import WAN_SIZES
 from wan2_i2v.plan import ImageFacts, JobPlan, plan_job
 from wan2_i2v.request import GenerateRequest
-from wan2_i2v.rows import ModelRow
+from wan2_i2v.rows import ModelFiles, ModelRow
 
 CPU = DeviceFacts("cpu", "CPU", 0, 24 * 2**30, "float32")
 
@@ -34,7 +34,7 @@ def row(path: Path = Path("checkpoint"), **changes: Any) -> ModelRow:
     """A small two-expert model."""
     known: dict[str, Any] = {
         "name": "tiny",
-        "path": path,
+        "files": ModelFiles.in_folder(path),
         "fingerprint": "f" * 64,
         "boundary_ratio": 0.9,
         "default_recipe": "rapid",

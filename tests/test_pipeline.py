@@ -17,6 +17,7 @@ from wan2_i2v.models import catalog, components
 from wan2_i2v.pictures import read_facts
 from wan2_i2v.plan import JobPlan, plan_job
 from wan2_i2v.request import GenerateRequest
+from wan2_i2v.rows import ModelFiles
 from wan2_i2v.stages import tensors
 from wan2_i2v.stages.base import Job
 from wan2_i2v.workspace import Workspace
@@ -165,7 +166,7 @@ def test_nan_latents_are_named_and_nothing_is_encoded(make_plan, tmp_path):
 
 
 def test_a_missing_checkpoint_fails_all_jobs_of_it_with_its_name(make_plan, tmp_path):
-    plan = make_plan(tmp_path / "x.mp4").model_copy(update={"model_path": str(tmp_path / "gone")})
+    plan = make_plan(tmp_path / "x.mp4").model_copy(update={"model_files": ModelFiles.in_folder(tmp_path / "gone")})
     (record,) = run(tmp_path, plan)
     assert record.status == "failed"
     assert record.error is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from wan2_i2v.errors import InvalidRequest, JobNotFound, Wan2I2VError, from_dict, nearest, translate
+from wan2_i2v.errors import CheckpointError, InvalidRequest, JobNotFound, Wan2I2VError, from_dict, nearest, translate
 from wan2_i2v.events import Emit, ignore
 from wan2_i2v.plan import JobPlan, plan_job
 from wan2_i2v.record import Record
@@ -229,15 +229,19 @@ def _relocated(stored: JobPlan) -> JobPlan:
     """
     from wan2_i2v.models import catalog
 
-    model = catalog.find(stored.model if stored.model in catalog.BUILTIN else stored.model_path)
+    if stored.model_files is None:
+        raise CheckpointError(
+            f"job {stored.job_id} was planned without its model. Get it: wan2-i2v models pull {stored.model}"
+        )
+    model = catalog.again(stored.model, stored.model_files)
     if model.fingerprint != stored.model_fingerprint:
         raise InvalidRequest(
             "model",
-            str(model.path),
+            stored.model,
             f"the weights that job {stored.job_id} was begun with",
             "They have changed since; start the job anew.",
         )
-    return stored.model_copy(update={"model_path": str(model.path)})
+    return stored.model_copy(update={"model_files": model.files})
 
 
 def _workspace(job_id: str) -> Workspace:

@@ -15,7 +15,7 @@ from wan2_i2v import geometry, memory, presets, schedule
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.request import MAX_SIDE, Container, Crop, GenerateRequest, is_guided
-from wan2_i2v.rows import ModelRow
+from wan2_i2v.rows import ModelFiles, ModelRow
 from wan2_i2v.schedule import Expert
 
 TRAINED_FPS = 16
@@ -71,7 +71,7 @@ class JobPlan(Frozen):
     duration_s: float
     seed: int
     model: str
-    model_path: str
+    model_files: ModelFiles | None
     model_fingerprint: str
     recipe: str
     sampler: str
@@ -117,7 +117,7 @@ class JobPlan(Frozen):
 
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
-        places = ("job_id", "output", "overwrite", "model_path", "peaks")
+        places = ("job_id", "output", "overwrite", "model_files", "peaks")
         return self.model_dump(mode="json", exclude=dict.fromkeys(places, True) | {"image": {"path"}})
 
     def fingerprint(self) -> str:
@@ -151,7 +151,7 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
         duration_s=request.num_frames / request.fps,
         seed=used_seed,
         model=model.name,
-        model_path=str(model.path),
+        model_files=model.files,
         model_fingerprint=model.fingerprint,
         recipe=recipe.name,
         sampler=request.sampler or recipe.sampler,

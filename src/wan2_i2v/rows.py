@@ -1,21 +1,69 @@
-"""One row of the model catalog as the plan sees it: numbers and names, no weights. A leaf without torch."""
+"""One row of the model catalog as the plan sees it: numbers, names and places, no weights. A leaf without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
+PARTS = ("transformer", "transformer_2", "text_encoder", "vae")
+"""The parts of a checkpoint that have weights, by diffusers' names. A merged checkpoint has no `transformer_2`."""
+
+
+class ModelFiles(BaseModel):
+    """Where each part of a checkpoint lies: a file, or a folder of shards. Several parts may be in one file.
+
+    `transformer` is the high-noise expert or the merged one, `transformer_2` the low-noise expert. `tokenizer` is a
+    folder, None when the text encoder's file carries it. `configs` is a folder in diffusers layout whose
+    `<part>/config.json` describe the parts, None when shapes tell enough.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    transformer: Path
+    transformer_2: Path | None = None
+    text_encoder: Path
+    vae: Path
+    tokenizer: Path | None = None
+    configs: Path | None = None
+
+    @classmethod
+    def in_folder(cls, folder: Path, *, merged: bool = False) -> ModelFiles:
+        """The places in a folder in diffusers layout."""
+        return cls(
+            transformer=folder / "transformer",
+            transformer_2=None if merged else folder / "transformer_2",
+            text_encoder=folder / "text_encoder",
+            vae=folder / "vae",
+            tokenizer=folder / "tokenizer",
+            configs=folder,
+        )
+
+    def parts(self) -> dict[str, Path]:
+        """The place of every part that there is."""
+        places = {part: getattr(self, part) for part in PARTS}
+        return {part: place for part, place in places.items() if place is not None}
+
+    def config_file(self, part: str) -> Path | None:
+        """The part's `config.json`: beside its weights when those are a folder, else in `configs`; None without."""
+        own = self.parts()[part] / "config.json"
+        if own.is_file() or self.configs is None:
+            return own if own.is_file() else None
+        return self.configs / part / "config.json"
+
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One checkpoint. Byte counts are of the files; dimensions are those of its config files.
+    """One checkpoint. Byte counts are of the files; dimensions are those of its config files or shapes.
 
-    `boundary_ratio` None means one merged expert. `sizes` are the (width, height) offered when the user names none,
-    from large to small.
+    `files` None means that they are not all here: such a row can be planned and not run. `boundary_ratio` None means one
+    merged expert. `sizes` are the (width, height) offered when the user names none, from large to small.
+    `packed_bytes` is what an expert's weights take as stored when that is fp8 or GGUF, 0 when they are floats.
     """
 
     name: str
-    path: Path
+    files: ModelFiles | None
     fingerprint: str
     boundary_ratio: float | None
     default_recipe: str
@@ -31,6 +79,15 @@ class ModelRow:
     text_dim: int
     vae_base_dim: int
     vae_patch: int
+    packed_bytes: int = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The checkpoint's folder, or the file of its first expert; None when it is not here."""
+        if self.files is None:
+            return None
+        folder = self.files.configs
+        return folder if folder and folder in self.files.transformer.parents else self.files.transformer
 
     @property
     def experts(self) -> tuple[str, ...]:

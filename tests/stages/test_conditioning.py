@@ -10,6 +10,7 @@ from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
 from wan2_i2v.models import components
+from wan2_i2v.rows import ModelFiles
 from wan2_i2v.stages import image, text
 
 PROMPT = "A  skater turns &amp; waves.\nSoft light — nothing else."
@@ -24,7 +25,7 @@ def pipe(checkpoint: Path):
 
 @pytest.fixture(scope="module")
 def source(checkpoint: Path):
-    return components.Source(checkpoint, "cpu", "float32")
+    return components.Source(ModelFiles.in_folder(checkpoint), "cpu", "float32")
 
 
 def test_image_conditioning_equals_prepare_latents(pipe, source):

@@ -1,6 +1,6 @@
 """Build a component, yield it, free it: the only place that puts weights into memory.
 
-Comes in: a `JobPlan`'s model path, device and dtype. Goes out: context managers that yield ready modules in eval mode.
+Comes in: a `JobPlan`'s model files, device and dtype. Goes out: context managers that yield ready modules in eval mode.
 Imported by stages.
 """
 
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,10 +18,13 @@ import torch
 from wan2_i2v.errors import CheckpointError, DeviceError, Wan2I2VError, translate
 from wan2_i2v.memory import Residency
 from wan2_i2v.models import lean, residency
-from wan2_i2v.models.formats.opening import Part, open_component
+from wan2_i2v.models.formats.encodings import PACKED_TYPES
+from wan2_i2v.models.formats.opening import Component, Part, load, open_component
+from wan2_i2v.models.formats.source import HeldSource, WeightSource
+from wan2_i2v.rows import ModelFiles
 from wan2_i2v.schedule import Expert
 
-FOLDER: dict[Expert, str] = {"high": "transformer", "single": "transformer", "low": "transformer_2"}
+PART: dict[Expert, str] = {"high": "transformer", "single": "transformer", "low": "transformer_2"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Source:
     The last four as the memory plan chose them for the stage; `resident_blocks` counts only when streamed.
     """
 
-    path: Path
+    files: ModelFiles
     device: str
     dtype: str
     residency: Residency = "resident"
@@ -70,64 +72,82 @@ class TextEncoder:
 @contextlib.contextmanager
 def text_encoder(source: Source) -> Iterator[TextEncoder]:
     """The tokenizer and text encoder (`UMT5EncoderModel`) of a checkpoint."""
-    from transformers import AutoTokenizer, UMT5EncoderModel
-    from transformers.utils.logging import disable_progress_bar
-
-    # Progress is ours to show, through events; the library's bar would write into the user's terminal.
-    disable_progress_bar()
-
-    def build() -> Any:
-        folder = source.path / "text_encoder"
-        return UMT5EncoderModel.from_pretrained(folder, dtype=source.torch_dtype(), local_files_only=True)
-
-    with _loading(source, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source.path / "tokenizer", local_files_only=True)
+    with _loading(source, "text_encoder"):
+        tokenizer = _tokenizer(source.files)
+        component = _open(source, "text_encoder")
     if source.residency == "streamed":
-        with _streamed(source, "text_encoder", "text_encoder") as (model, blocks):
+        with _streamed(source, component, component.source) as (model, blocks):
             residency.stream_by_hooks(model, "text_encoder", blocks)
             yield TextEncoder(tokenizer, model)
         return
-    with _resident(source, "text_encoder", build) as model:
+    with _resident(source, component) as model:
         yield TextEncoder(tokenizer, model)
+
+
+def _tokenizer(files: ModelFiles) -> Any:
+    """The tokenizer of the folder, or the one that the text encoder's own file carries."""
+    if files.tokenizer is None:
+        from wan2_i2v.models.formats.tokenizer import stored_tokenizer
+
+        return stored_tokenizer(files.text_encoder)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(files.tokenizer, local_files_only=True)
 
 
 @contextlib.contextmanager
 def vae(source: Source) -> Iterator[Any]:
     """The causal 3D VAE (`AutoencoderKLWan`)."""
-    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-
-    with _resident(source, "vae", lambda: _from_folder(AutoencoderKLWan, source, "vae")) as model:
+    with _loading(source, "vae"):
+        component = _open(source, "vae")
+    with _resident(source, component) as model:
         yield model
 
 
 @contextlib.contextmanager
 def transformer(source: Source, expert: Expert) -> Iterator[Any]:
-    """One expert (`WanTransformer3DModel`) with the lean forward."""
-    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+    """One expert (`WanTransformer3DModel`) with the lean forward.
 
-    folder = FOLDER[expert]
-    if source.residency == "streamed":
-        with _streamed(source, folder, "transformer") as (model, blocks):
+    Weights stored as fp8 or GGUF stay so also when resident: a block is converted while it is needed.
+    """
+    with _loading(source, PART[expert]):
+        component = _open(source, PART[expert])
+        held = _held(source, component)
+    if held is not None:
+        with _streamed(source, component, held) as (model, blocks):
             yield lean.apply(model, _chunking(source, model), blocks)
         return
-    with _resident(source, folder, lambda: _from_folder(WanTransformer3DModel, source, folder)) as model:
+    with _resident(source, component) as model:
         yield lean.apply(model, _chunking(source, model), lean.Resident())
+
+
+def _held(source: Source, component: Component) -> WeightSource | None:
+    """From where blocks come one by one: the file, or its packed weights on the device; None when all are floats."""
+    if source.residency == "streamed":
+        return component.source
+    names = component.source.keys()
+    packed = any(component.source.stored_dtype(key) in PACKED_TYPES for key in names)
+    return HeldSource(component.source, source.torch_device()) if packed else None
 
 
 def _chunking(source: Source, model: Any) -> lean.Chunking:
     return lean.Chunking(source.chunk_tokens, max(1, model.config.num_attention_heads // source.head_groups))
 
 
-def _from_folder(cls: Any, source: Source, folder: str) -> Any:
-    return cls.from_pretrained(source.path / folder, torch_dtype=source.torch_dtype(), local_files_only=True)
+def _open(source: Source, part: str) -> Component:
+    kind: Part = "text_encoder" if part == "text_encoder" else "vae" if part == "vae" else "transformer"
+    return open_component(source.files.parts()[part], kind, source.files.config_file(part))
 
 
 @contextlib.contextmanager
-def _resident(source: Source, part: str, build: Callable[[], Any]) -> Iterator[Any]:
-    """Build a module, move it to its device, yield it; give its memory back on the way out, exceptions included."""
+def _resident(source: Source, component: Component) -> Iterator[Any]:
+    """A whole module on its device; its memory is given back on the way out, exceptions included."""
     _set_libraries_aside()
-    with _loading(source, part):
-        module = build().to(source.torch_device()).eval().requires_grad_(False)
+    with _loading(source, component.part):
+        try:
+            module = load(component, source.torch_device(), source.torch_dtype())
+        finally:
+            component.source.close()
     try:
         yield module
     finally:
@@ -135,19 +155,19 @@ def _resident(source: Source, part: str, build: Callable[[], Any]) -> Iterator[A
 
 
 @contextlib.contextmanager
-def _streamed(source: Source, folder: str, part: Part) -> Iterator[tuple[Any, residency.Streamed]]:
+def _streamed(source: Source, component: Component, weights: WeightSource) -> Iterator[tuple[Any, residency.Streamed]]:
     """A module without its blocks' weights, and the stream that brings those one by one; all freed on the way out."""
     _set_libraries_aside()
     place = source.torch_device(), source.torch_dtype()
-    with _loading(source, folder):
-        component = open_component(source.path / folder, part)
+    with _loading(source, component.part):
         module = residency.load_outside_blocks(component, *place)
     try:
-        with residency.Streamed(module, part, component.source, place, keep=source.resident_blocks) as blocks:
+        keep = source.resident_blocks if source.residency == "streamed" else 0
+        with residency.Streamed(module, component.part, weights, place, keep=keep) as blocks:
             yield module, blocks
     finally:
         _free(source, module)
-        component.source.close()
+        weights.close()
 
 
 @lru_cache(maxsize=1)
@@ -181,5 +201,5 @@ def _loading(source: Source, part: str) -> Iterator[None]:
         if type(known) is not Wan2I2VError:
             raise known from error
         raise CheckpointError(
-            f"{part} of {source.path} cannot be loaded ({type(error).__name__}: {error}). Restore the checkpoint."
+            f"{source.files.parts()[part]} cannot be loaded ({type(error).__name__}: {error}). Restore the checkpoint."
         ) from error

@@ -61,8 +61,11 @@ class Mover:
     def _moved(self, packed: Packed) -> Packed:
         """The weight on the card, still as stored, by way of pinned memory, from where it travels at full speed.
 
-        Two buffers take turns, so that one is filled while the other one's copy is on its way.
+        Two buffers take turns, so that one is filled while the other one's copy is on its way. A weight that is kept on
+        the card is there already.
         """
+        if packed.data.device == self._device:
+            return packed
         buffer, left = self._buffer(packed.data.nbytes)
         # Its last copy must have left before it is filled again.
         left.synchronize()

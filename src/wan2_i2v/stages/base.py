@@ -10,10 +10,9 @@ import contextlib
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from wan2_i2v.errors import Cancelled
+from wan2_i2v.errors import Cancelled, CheckpointError
 from wan2_i2v.events import Emit, Progress
 from wan2_i2v.memory import StagePeak
 from wan2_i2v.models.components import Source
@@ -67,8 +66,15 @@ def no_model(plan: JobPlan) -> Iterator[None]:
 
 
 def source_of(plan: JobPlan, stage: str | None = None) -> Source:
-    """The weights that a plan names, held as the memory plan says for `stage`; all resident without one."""
-    source = Source(Path(plan.model_path), plan.device, plan.dtype)
+    """The weights that a plan names, held as the memory plan says for `stage`; all resident without one.
+
+    Raises CheckpointError for a plan of a model whose files are not here.
+    """
+    if plan.model_files is None:
+        raise CheckpointError(
+            f"the files of model {plan.model} are not here. Get them: wan2-i2v models pull {plan.model}"
+        )
+    source = Source(plan.model_files, plan.device, plan.dtype)
     peak = peak_of(plan, stage)
     if peak is None:
         return source

@@ -8,7 +8,6 @@ import importlib.metadata
 import platform
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -119,7 +118,7 @@ def _model(name: str) -> Check:
     return {
         "found": f"whole ({row.path}); will run on {plan.device}: {width}×{height}, {plan.num_frames} frames need "
         f"{worst.memory_gib:.1f} GiB in stage {worst.stage}",
-        "path": str(Path(row.path)),
+        "path": str(row.path),
         "peak_gib": worst.memory_gib,
     }
 

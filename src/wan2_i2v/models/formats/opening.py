@@ -38,8 +38,10 @@ class Component:
         return architecture.skeleton(self.part, self.config)
 
 
-def open_component(path: Path, part: Part) -> Component:
+def open_component(path: Path, part: Part, config_file: Path | None = None) -> Component:
     """The `part` that a file or folder holds, its keys checked against the architecture.
+
+    The configuration is that of `config_file`, else of a `config.json` in the folder, else as the shapes tell it.
 
     Raises CheckpointError naming what the file is when it is something else, or everything that is wrong in it.
     """
@@ -48,7 +50,7 @@ def open_component(path: Path, part: Part) -> Component:
     source = FileSource(header, entries_of(header, part, identity.prefixes[part]))
     names = source.keys()
     shapes = {key: source.shape(key) for key in names}
-    config = _stored_config(path) or identity.configs[part]
+    config = _stored_config(config_file or path / "config.json") or identity.configs[part]
     expected = {name: tuple(value.shape) for name, value in architecture.skeleton(part, config).named_parameters()}
     architecture.check(path, part, shapes, expected)
     return Component(part, identity, config, source)
@@ -93,8 +95,7 @@ def finish(module: torch.nn.Module, device: torch.device | str) -> None:
         module.rope = fresh.to(device)
 
 
-def _stored_config(path: Path) -> dict[str, Any] | None:
-    file = path / "config.json"
+def _stored_config(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

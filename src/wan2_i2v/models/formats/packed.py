@@ -12,11 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from wan2_i2v.models.formats import decoding
-
-FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
-FP8_TYPES = ("F8_E4M3", "F8_E5M2")
-GGML_TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
-SUPPORTED = FLOAT_TYPES + FP8_TYPES + GGML_TYPES
+from wan2_i2v.models.formats.encodings import FP8_TYPES, GGML_TYPES
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Protocol
 import torch
 
 from wan2_i2v.errors import CheckpointError
+from wan2_i2v.models.formats.encodings import PACKED_TYPES, SUPPORTED
 from wan2_i2v.models.formats.files import open_reader
 from wan2_i2v.models.formats.headers import Header
 from wan2_i2v.models.formats.naming import Entry
-from wan2_i2v.models.formats.packed import SUPPORTED, Packed, dequantise
+from wan2_i2v.models.formats.packed import Packed, dequantise
 
 
 class WeightSource(Protocol):
@@ -86,6 +87,32 @@ class FileSource:
 
     def close(self) -> None:
         self._reader.close()
+
+
+class HeldSource:
+    """Another source whose packed weights are kept on a device as stored; floats are left to be read when needed."""
+
+    def __init__(self, base: WeightSource, device: torch.device | str) -> None:
+        self._base = base
+        self.keys, self.shape, self.stored_dtype = base.keys, base.shape, base.stored_dtype
+        self.stored_bytes, self.dequantise = base.stored_bytes, base.dequantise
+        names = base.keys()
+        self._held = {key: base.raw(key).to(device) for key in names if base.stored_dtype(key) in PACKED_TYPES}
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept."""
+        return sum(packed.nbytes for packed in self._held.values())
+
+    def raw(self, key: str) -> Packed:
+        return self._held.get(key) or self._base.raw(key)
+
+    def load(self, key: str, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
+        return aligned(self.dequantise(self.raw(key).to(device), dtype))
+
+    def close(self) -> None:
+        self._held.clear()
+        self._base.close()
 
 
 class AdjustedSource:

@@ -1,0 +1,153 @@
+"""The numbers of a checkpoint whose files are here: places of its parts → `ModelRow`. Reads configs and headers; no torch.
+
+Every part is recognised by its content; what is missing, damaged, of another model or given twice is named. Imported by
+the catalog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from wan2_i2v import geometry
+from wan2_i2v.errors import CheckpointError
+from wan2_i2v.models.formats.encodings import PACKED_TYPES
+from wan2_i2v.models.formats.headers import Header, read_header
+from wan2_i2v.models.formats.identify import Identity, check_pair, expect
+from wan2_i2v.rows import ModelFiles, ModelRow
+
+MINI = Path(__file__).parent / "mini"
+MINI_SIZES = ((256, 256), (288, 192), (192, 288), (320, 176), (176, 320))
+
+Stamp = tuple[tuple[Path, int, int], ...]
+"""Files with their sizes and times: what a cached reading of them is valid for."""
+
+_HEAD = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What no file says: how a checkpoint is sampled. `boundary_ratio` None for one merged expert."""
+
+    boundary_ratio: float | None
+    recipe: str
+
+
+def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
+    """The row of a checkpoint, complete and undamaged.
+
+    Raises CheckpointError naming the file that is missing, damaged or something else, and what to do.
+    """
+    headers = {part: _header(path) for part, path in files.parts().items()}
+    identities = {part: expect(header, _kind(part)) for part, header in headers.items()}
+    config = {part: _config(files, part) or dict(identities[part].configs[_kind(part)]) for part in headers}
+    for part in ("transformer", "transformer_2"):
+        if part in config:
+            _check_architecture(files.parts()[part], config[part])
+    if files.transformer_2 is not None:
+        check_pair(files.transformer, files.transformer_2)
+    expert, embedded = config["transformer"], MINI.resolve() in files.transformer.resolve().parents
+    return ModelRow(
+        name=name,
+        files=files,
+        fingerprint=fingerprint(file for part in headers.values() for file in part.files),
+        boundary_ratio=defaults.boundary_ratio,
+        default_recipe=defaults.recipe,
+        sizes=MINI_SIZES if embedded else geometry.WAN_SIZES,
+        trained_fps=24 if embedded else 16,
+        trained_frames=121 if embedded else 81,
+        expert_parameters=identities["transformer"].weights["transformer"],
+        text_parameters=identities["text_encoder"].weights["text_encoder"],
+        vae_parameters=identities["vae"].weights["vae"],
+        dim=expert["num_attention_heads"] * expert["attention_head_dim"],
+        ffn_dim=expert["ffn_dim"],
+        num_layers=expert["num_layers"],
+        text_dim=expert["text_dim"],
+        vae_base_dim=config["vae"]["base_dim"],
+        vae_patch=config["vae"].get("patch_size") or 1,
+        packed_bytes=max(_packed_bytes(headers[part], identities[part]) for part in headers if _is_expert(part)),
+    )
+
+
+def read_folder(name: str, folder: Path) -> ModelRow:
+    """The row of a folder in diffusers layout. Raises CheckpointError as `read`."""
+    boundary = _json(folder / "model_index.json").get("boundary_ratio")
+    files = ModelFiles.in_folder(folder, merged=boundary is None)
+    for part in files.parts():
+        _json(folder / part / "config.json")
+    _json(folder / "tokenizer" / "tokenizer_config.json")
+    return read(name, files, Defaults(boundary, "rapid"))
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """A SHA-256 over the content of small files, over length and the first 64 MiB of large ones; names do not count."""
+    return _fingerprint_of(stamp(dict.fromkeys(files)))
+
+
+def stamp(files: Iterable[Path]) -> Stamp:
+    return tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
+@lru_cache(maxsize=16)
+def _fingerprint_of(files: Stamp) -> str:
+    digest = hashlib.sha256()
+    for file, size, _ in files:
+        digest.update(f"{size}:".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_HEAD))
+    return digest.hexdigest()
+
+
+def _header(path: Path) -> Header:
+    """The header of a file or folder, read once as long as nothing changes."""
+    inside = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
+    return _header_of(path, stamp(file for file in inside if file.is_file()))
+
+
+@lru_cache(maxsize=32)
+def _header_of(path: Path, files: Stamp) -> Header:
+    return read_header(path)
+
+
+def _kind(part: str) -> str:
+    return "transformer" if _is_expert(part) else part
+
+
+def _is_expert(part: str) -> bool:
+    return part.startswith("transformer")
+
+
+def _config(files: ModelFiles, part: str) -> dict[str, Any] | None:
+    file = files.config_file(part)
+    return None if file is None else _json(file)
+
+
+def _check_architecture(path: Path, expert: Mapping[str, Any]) -> None:
+    """Refuse other Wan models by their configuration."""
+    if expert.get("in_channels") != 36 or expert.get("image_dim") is not None:
+        raise CheckpointError(
+            f"{path} is not a Wan2.2 I2V A14B expert: it takes {expert.get('in_channels')} input channels"
+            f"{' and a CLIP image' if expert.get('image_dim') else ''}; I2V A14B takes 36 and no CLIP image."
+        )
+
+
+def _packed_bytes(header: Header, identity: Identity) -> int:
+    """What an expert's weights take as stored, when most of them are fp8 or GGUF blocks."""
+    prefix = identity.prefixes["transformer"]
+    mine = [info for name, info in header.tensors.items() if name.startswith(prefix)]
+    packed = sum(info.nbytes for info in mine if info.dtype in PACKED_TYPES)
+    return sum(info.nbytes for info in mine) if packed else 0
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: {path.parent} is no complete checkpoint.") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from None
