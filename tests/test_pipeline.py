@@ -93,9 +93,9 @@ def test_each_model_is_loaded_once_for_a_batch(make_plan, tmp_path, monkeypatch)
     loads: Counter[str] = Counter()
     original = components._resident
 
-    def counting(source, part, build):
-        loads[part] += 1
-        return original(source, part, build)
+    def counting(source, component):
+        loads[component.identity.path.name] += 1
+        return original(source, component)
 
     monkeypatch.setattr(components, "_resident", counting)
     run(tmp_path, *(make_plan(tmp_path / f"{seed}.mp4", job_id=f"j{seed}", seed=seed) for seed in range(3)))

@@ -149,12 +149,14 @@ def denoise_peak(
 
 
 def expert_weights(model: ModelRow, element: int, residency: Residency) -> int:
-    """Bytes of one expert's weights in the compute dtype as held at once."""
+    """Bytes of one expert's weights as held at once: in the compute dtype; fp8 and GGUF as stored, with two blocks in it."""
     block = (8 * model.dim**2 + 2 * model.dim * model.ffn_dim + 24 * model.dim) * element
     # The time embedding stays in float32 whatever the compute dtype (diffusers' `_keep_in_fp32_modules`).
     whole = model.expert_parameters * element + (model.dim**2 + 300 * model.dim) * (FLOAT - element)
     outside = max(0, whole - model.num_layers * block)
     moving = model.dim * model.ffn_dim * element
+    if residency == "resident" and model.packed_bytes:
+        return model.packed_bytes + outside + 2 * block
     return whole if residency == "resident" else outside + 2 * block + moving
 
 
