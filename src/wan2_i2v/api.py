@@ -49,19 +49,22 @@ def plan(request: GenerateRequest) -> JobPlan:
 
     Raises InvalidRequest, InvalidImage, CheckpointError, DeviceError, DoesNotFit or OutputError when it cannot work.
     """
-    return _order(request, {}).plan
+    return _order(request, {}, runnable=False).plan
 
 
-def prepare(requests: Sequence[GenerateRequest], *, rename: bool = False) -> list[Order | Wan2I2VError]:
+def prepare(
+    requests: Sequence[GenerateRequest], *, rename: bool = False, runnable: bool = True
+) -> list[Order | Wan2I2VError]:
     """Plan every request, in order; what cannot work becomes its error, and the others stand.
 
     A `job_id` that a different job has is refused, or gets the next free number when `rename` is true.
+    With `runnable` false, a model whose files are not all here is planned too, from what is known of it.
     """
     taken: dict[str, JobPlan] = {}
     prepared: list[Order | Wan2I2VError] = []
     for request in requests:
         try:
-            order = _order(request, taken, rename=rename)
+            order = _order(request, taken, rename=rename, runnable=runnable)
         except (Wan2I2VError, OSError) as error:
             prepared.append(translate(error, f"planning {request.image}"))
             continue
@@ -152,7 +155,9 @@ def find_job(job: str | Path) -> Workspace:
     raise JobNotFound(f"no job {str(job)!r}. {hint}")
 
 
-def _order(request: GenerateRequest, taken: dict[str, JobPlan], *, rename: bool = False) -> Order:
+def _order(
+    request: GenerateRequest, taken: dict[str, JobPlan], *, rename: bool = False, runnable: bool = True
+) -> Order:
     """Plan one request under a job id that is free, or that stands for the very same plan. `taken` ids are not free."""
     from wan2_i2v import devices, pictures, places
     from wan2_i2v.models import catalog
@@ -161,9 +166,8 @@ def _order(request: GenerateRequest, taken: dict[str, JobPlan], *, rename: bool 
     located = request
     if request.output:
         located = request.replaced(output=str(describe_path(request.output).absolute()))
-    draft = plan_job(
-        located, pictures.read_facts(picture), catalog.find(request.model), devices.detect(request.device), draw_seed()
-    )
+    model = catalog.find(request.model) if runnable else catalog.look(request.model)
+    draft = plan_job(located, pictures.read_facts(picture), model, devices.detect(request.device), draw_seed())
     planned = _named(draft, explicit=request.job_id is not None and not rename, taken=taken)
     places.check_writable(planned)
     return Order(request, planned, _workspace(planned.job_id))

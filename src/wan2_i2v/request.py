@@ -51,7 +51,11 @@ class GenerateRequest(BaseModel):
     num_frames: int = Field(72, ge=1, le=MAX_FRAMES, description="Frames in the file, exactly")
     fps: float = Field(24, gt=0, le=240, allow_inf_nan=False, description="Frames per second of the file")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Default: drawn at random and recorded")
-    model: str = Field("mini", min_length=1, description="Catalog name, or folder of a checkpoint in diffusers layout")
+    model: str = Field(
+        "mini",
+        min_length=1,
+        description="Catalog name (wan2-i2v models list), folder in diffusers layout, or all-in-one file",
+    )
     recipe: RecipeName | None = Field(None, description="Default: the model's own")
     sampler: Sampler | None = Field(None, description="Default: the recipe's")
     scheduler: Scheduler | None = Field(None, description="Default: the recipe's")

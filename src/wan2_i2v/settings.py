@@ -11,8 +11,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 def _cache() -> Path:
     """The user's cache folder for this program, by the XDG rules."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "wan2-i2v"
+    return _base("XDG_CACHE_HOME", "~/.cache")
+
+
+def _base(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser() / "wan2-i2v"
+
+
+def _models() -> Path:
+    return _base("XDG_DATA_HOME", "~/.local/share") / "models"
+
+
+def _models_file() -> Path:
+    return _base("XDG_CONFIG_HOME", "~/.config") / "models.toml"
 
 
 class Settings(BaseSettings):
@@ -26,6 +37,12 @@ class Settings(BaseSettings):
     """Videos go here."""
     cache: Path = Field(default_factory=_cache)
     """What can be made anew: measured times and peaks."""
+    models: Path = Field(default_factory=_models)
+    """Downloaded checkpoints go here."""
+    models_file: Path = Field(default_factory=_models_file)
+    """The user's own rows of the catalog."""
+    comfyui_models: Path | None = None
+    """ComfyUI's folder of models, whose files are used in place; None: looked for in the usual places."""
 
     @property
     def jobs(self) -> Path:

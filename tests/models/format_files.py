@@ -37,7 +37,7 @@ def fp8(
             out[key] = value
             continue
         peak = value.abs().amax(dim=1, keepdim=True) if rows else value.abs().max()
-        scale = (peak / FP8_MAX[dtype]).float()
+        scale = (peak / FP8_MAX[dtype]).float().clamp(min=1e-12)
         out[key] = (value / scale).to(dtype)
         out[key.removesuffix(".weight") + suffix] = scale
         if hint:

@@ -1,46 +1,213 @@
-"""Which checkpoints exist: name or folder → `ModelRow`. Reads config files and headers of weight files; no torch.
+"""Which checkpoints exist: a name or a folder → `ModelRow`. Reads config files and headers of weight files; no torch.
 
-Imported by doors and the pipeline's entry.
+A name is that of the package's own model, of a row of the catalog (`a14b-gguf:Q8_0`: with a variant), of a pair of
+experts or an all-in-one file found in ComfyUI's folders, or a path. Imported by doors and the pipeline's entry.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from wan2_i2v import geometry
 from wan2_i2v.errors import CheckpointError, nearest
-from wan2_i2v.models import facts
+from wan2_i2v.models import facts, shelf
+from wan2_i2v.models.book import Book, FileEntry, ModelEntry, book
 from wan2_i2v.models.facts import MINI
+from wan2_i2v.models.found import found_models
 from wan2_i2v.rows import ModelFiles, ModelRow
 
 BUILTIN = {"mini": MINI}
 
+A14B_EXPERT, UMT5_XXL, WAN_VAE = 14_288_901_184, 5_680_910_336, 126_892_531
+"""Numbers of weights, counted on the architectures of the libraries."""
+
+
+def names() -> tuple[str, ...]:
+    """Every name that `look` knows, in the catalog's order, those found in ComfyUI's folders last."""
+    known = [*BUILTIN, *book().models]
+    return (*known, *(name for name in found_models() if name not in known))
+
 
 def find(name: str) -> ModelRow:
-    """The row of a catalog name, or of a folder in diffusers layout, complete and undamaged.
+    """The row of a checkpoint that is here, complete and undamaged.
 
-    Raises CheckpointError when nothing of that name exists, or naming the file that is missing or damaged.
+    Raises CheckpointError when nothing of that name exists, naming the file that is missing or damaged, or saying how to
+    get what is not here.
     """
-    folder = BUILTIN.get(name) or Path(name).expanduser()
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"model {name!r} is neither in the catalog nor a folder{_hint(name)} "
-            "Give a catalog name or the folder of a checkpoint in diffusers layout."
-        )
-    return facts.read_folder(name if name in BUILTIN else folder.name, folder.resolve())
+    row = look(name)
+    if row.files is None:
+        absent = ", ".join(missing(name)) or "all of it"
+        raise CheckpointError(f"model {row.name} is not here ({absent}). Get it: wan2-i2v models pull {row.name}")
+    return row
+
+
+def look(name: str) -> ModelRow:
+    """The row of a checkpoint, with `files` None when it is known and not all of it is here.
+
+    Raises CheckpointError as `find` otherwise.
+    """
+    if name in BUILTIN:
+        if not BUILTIN[name].is_dir():
+            raise CheckpointError(f"model {name!r}: {BUILTIN[name]} is missing. Install the package again.")
+        return facts.read_folder(name, BUILTIN[name].resolve())
+    base, _, variant = name.partition(":")
+    known = book()
+    if base in known.models:
+        return _entry_row(known, base, variant)
+    found = found_models().get(name)
+    if found is not None:
+        return facts.read(name, found, _defaults(found))
+    return _path_row(name)
+
+
+def missing(name: str) -> list[str]:
+    """The file names of a catalog row that are not on this machine; empty for what is no row."""
+    base, _, variant = name.partition(":")
+    known = book()
+    if base not in known.models:
+        return []
+    entries = files_of(known, base, variant)
+    return [entry.name for entry in entries.values() if shelf.locate(entry) is None]
+
+
+def files_of(known: Book, base: str, variant: str) -> dict[str, FileEntry]:
+    """The catalog's files that a row uses, by role; a variant that the row does not have is refused."""
+    entry = known.models[base]
+    chosen = _variant(base, entry, variant)
+    return {role: known.files[named].of(chosen) for role, named in entry.roles().items() if named in known.files}
 
 
 def again(name: str, files: ModelFiles) -> ModelRow:
-    """The row of a checkpoint that a stored plan names: by its catalog name, else from the places it had.
+    """The row of a checkpoint that a stored plan names: by its name when that is known here, else where it was.
 
     Raises CheckpointError as `find`.
     """
-    if name in BUILTIN:
+    base = name.partition(":")[0]
+    if base in BUILTIN or (base in book().models and look(name).files is not None):
         return find(name)
-    return facts.read(name, files, facts.Defaults(None if files.transformer_2 is None else 0.9, "rapid"))
+    return facts.read(name, files, _defaults(files))
 
 
-def _hint(name: str) -> str:
-    """The nearest catalog name; for a catalog name itself, that its folder is gone."""
-    if name in BUILTIN:
-        return f": {BUILTIN[name]} is missing. Install the package again."
-    return f". {nearest(name, BUILTIN)}"
+def _defaults(files: ModelFiles) -> facts.Defaults:
+    """Sampling defaults of weights that no row speaks of: those of A14B's experts, or of a merged, distilled one."""
+    return facts.Defaults(None, "rapid") if files.transformer_2 is None else facts.Defaults(0.9, "official")
+
+
+def _variant(base: str, entry: ModelEntry, variant: str) -> str:
+    if variant and variant not in entry.variants:
+        allowed = f"one of {', '.join(entry.variants)}" if entry.variants else "none"
+        raise CheckpointError(f"model {base!r} has no variant {variant!r}; allowed: {allowed}.")
+    return variant or (entry.variants[0] if entry.variants else "")
+
+
+def _entry_row(known: Book, base: str, variant: str) -> ModelRow:
+    entry = known.models[base]
+    chosen = _variant(base, entry, variant)
+    name = f"{base}:{chosen}" if chosen else base
+    defaults = facts.Defaults(entry.boundary, entry.recipe)
+    if entry.repo or entry.folder:
+        folder = Path(entry.folder).expanduser() if entry.folder else _repo_folder(entry.repo)
+        return facts.read_folder(name, folder, defaults) if folder else _absent(name, entry, 0)
+    files = files_of(known, base, chosen)
+    places = {role: _place(base, role, named, files.get(role)) for role, named in entry.roles().items()}
+    if any(place is None for place in places.values()):
+        return _absent(name, entry, _packed_bytes(known, entry, files))
+    return facts.read(
+        name, _model_files(base, entry, {role: Path(str(place)) for role, place in places.items()}), defaults
+    )
+
+
+def _place(base: str, role: str, named: str, entry: FileEntry | None) -> Path | None:
+    """Where a row's file is; None when it is a file of the catalog that is not here.
+
+    Raises CheckpointError for a path of the user's that leads nowhere.
+    """
+    if entry is not None:
+        return shelf.locate(entry)
+    path = Path(named).expanduser()
+    if not path.exists():
+        raise CheckpointError(
+            f"model {base!r}: {role} is {named!r}, which is neither a path nor a file of the catalog "
+            f"({nearest(named, book().files)}) Correct models.toml."
+        )
+    return path.absolute()
+
+
+def _model_files(base: str, entry: ModelEntry, places: dict[str, Path]) -> ModelFiles:
+    whole = places.get("checkpoint")
+    expert = places.get("high") or places.get("merged") or whole
+    text, vae = places.get("text_encoder") or whole, places.get("vae") or whole
+    if expert is None or text is None or vae is None:
+        raise CheckpointError(
+            f"model {base!r} lacks parts: name high and low (or merged), text_encoder and vae, or checkpoint for one file "
+            "with all of them."
+        )
+    if (places.get("low") is None) != (entry.boundary is None):
+        raise CheckpointError(
+            f"model {base!r}: two experts (high and low) go with a boundary, one merged goes without."
+        )
+    return ModelFiles(
+        transformer=expert,
+        transformer_2=places.get("low"),
+        text_encoder=text,
+        vae=vae,
+        tokenizer=places.get("tokenizer"),
+        configs=Path(entry.configs).expanduser().absolute() if entry.configs else None,
+    )
+
+
+def _repo_folder(repo: str) -> Path | None:
+    """The folder of a repository in diffusers layout, None when it is not here or not whole."""
+    downloaded = shelf.download_folder(repo)
+    if (downloaded / "model_index.json").is_file():
+        return downloaded
+    index = shelf.cached(repo, "model_index.json")
+    return index.parent if index else None
+
+
+def _path_row(name: str) -> ModelRow:
+    """A folder in diffusers layout, or an all-in-one file."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return facts.read_folder(path.name, path.resolve())
+    if path.is_file():
+        files = ModelFiles(transformer=path.absolute(), text_encoder=path.absolute(), vae=path.absolute())
+        return facts.read(path.stem, files, _defaults(files))
+    raise CheckpointError(
+        f"model {name!r} is neither in the catalog nor a folder. {nearest(name, names())} Give a catalog name (wan2-i2v "
+        "models list), the folder of a checkpoint in diffusers layout, or an all-in-one file."
+    )
+
+
+def _packed_bytes(known: Book, entry: ModelEntry, files: dict[str, FileEntry]) -> int:
+    """An absent expert's bytes as stored; of a variant of unknown size, those of the largest known one."""
+    named = entry.high or entry.merged
+    if named not in known.files:
+        return 0
+    return files[next(role for role in ("high", "merged") if role in files)].bytes or max(
+        known.files[named].variants.values(), default=0
+    )
+
+
+def _absent(name: str, entry: ModelEntry, packed_bytes: int) -> ModelRow:
+    """A row whose files are not here, from what is known of A14B: enough for a plan."""
+    return ModelRow(
+        name=name,
+        files=None,
+        fingerprint="",
+        boundary_ratio=entry.boundary,
+        default_recipe=entry.recipe,
+        sizes=geometry.WAN_SIZES,
+        trained_fps=16,
+        trained_frames=81,
+        expert_parameters=A14B_EXPERT,
+        text_parameters=UMT5_XXL,
+        vae_parameters=WAN_VAE,
+        dim=5120,
+        ffn_dim=13824,
+        num_layers=40,
+        text_dim=4096,
+        vae_base_dim=96,
+        vae_patch=1,
+        packed_bytes=packed_bytes,
+    )

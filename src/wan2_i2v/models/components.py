@@ -85,11 +85,11 @@ def text_encoder(source: Source) -> Iterator[TextEncoder]:
 
 
 def _tokenizer(files: ModelFiles) -> Any:
-    """The tokenizer of the folder, or the one that the text encoder's own file carries."""
-    if files.tokenizer is None:
+    """The tokenizer of a folder, or the one that a file carries: the text encoder's own where no other is named."""
+    if files.tokenizer is None or files.tokenizer.is_file():
         from wan2_i2v.models.formats.tokenizer import stored_tokenizer
 
-        return stored_tokenizer(files.text_encoder)
+        return stored_tokenizer(files.tokenizer or files.text_encoder)
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(files.tokenizer, local_files_only=True)

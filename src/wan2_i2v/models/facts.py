@@ -49,6 +49,7 @@ def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
     for part in ("transformer", "transformer_2"):
         if part in config:
             _check_architecture(files.parts()[part], config[part])
+    _check_tokenizer(files, identities["text_encoder"])
     if files.transformer_2 is not None:
         check_pair(files.transformer, files.transformer_2)
     expert, embedded = config["transformer"], MINI.resolve() in files.transformer.resolve().parents
@@ -74,14 +75,27 @@ def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
     )
 
 
-def read_folder(name: str, folder: Path) -> ModelRow:
-    """The row of a folder in diffusers layout. Raises CheckpointError as `read`."""
+def read_folder(name: str, folder: Path, defaults: Defaults | None = None) -> ModelRow:
+    """The row of a folder in diffusers layout, whose own index has the boundary. Raises CheckpointError as `read`."""
     boundary = _json(folder / "model_index.json").get("boundary_ratio")
     files = ModelFiles.in_folder(folder, merged=boundary is None)
     for part in files.parts():
         _json(folder / part / "config.json")
     _json(folder / "tokenizer" / "tokenizer_config.json")
-    return read(name, files, Defaults(boundary, "rapid"))
+    return read(name, files, Defaults(boundary, defaults.recipe if defaults else "rapid"))
+
+
+def _check_tokenizer(files: ModelFiles, text: Identity) -> None:
+    """Raise CheckpointError when no tokenizer is at hand."""
+    place = files.tokenizer
+    if place is None and not text.tokenizer:
+        raise CheckpointError(
+            f"{text.path} carries no tokenizer. Use ComfyUI's umt5_xxl_fp8_e4m3fn_scaled.safetensors, which does, or name "
+            "the tokenizer folder of Wan-AI/Wan2.2-I2V-A14B-Diffusers (or a file that carries one) as tokenizer in "
+            "models.toml."
+        )
+    if place is not None and not place.exists():
+        raise CheckpointError(f"{place} is missing: it was to give the tokenizer. Restore the checkpoint.")
 
 
 def fingerprint(files: Iterable[Path]) -> str:

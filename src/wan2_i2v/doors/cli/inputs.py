@@ -25,8 +25,8 @@ class Entry:
     outcome: Order | Wan2I2VError
 
 
-def planned(images: Sequence[str], options: Mapping[str, Any]) -> list[Entry]:
-    """Every clip that pictures, folders and job lists ask for, planned, in order.
+def planned(images: Sequence[str], options: Mapping[str, Any], *, runnable: bool = True) -> list[Entry]:
+    """Every clip that pictures, folders and job lists ask for, planned, in order. `runnable` as in `api.prepare`.
 
     Raises InvalidRequest for flags that cannot work, InvalidJobList for a list that cannot be read.
     """
@@ -37,7 +37,8 @@ def planned(images: Sequence[str], options: Mapping[str, Any]) -> list[Entry]:
             asked.append((label, request))
         else:
             asked += [(label, clip) for clip in _batch(request, size)]
-    plans = iter(api.prepare([request for _, request in asked if isinstance(request, GenerateRequest)]))
+    wanted = [request for _, request in asked if isinstance(request, GenerateRequest)]
+    plans = iter(api.prepare(wanted, runnable=runnable))
     return [Entry(label, request if isinstance(request, Wan2I2VError) else next(plans)) for label, request in asked]
 
 

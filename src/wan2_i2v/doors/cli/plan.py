@@ -25,7 +25,7 @@ def plan(*, images: Images, json: AsJson = False, **options: Any) -> int:
     from wan2_i2v.api import Order
     from wan2_i2v.doors.cli import inputs
 
-    entries = inputs.planned(images, options)
+    entries = inputs.planned(images, options, runnable=False)
     codes = []
     for entry in entries:
         codes.append(report_refusal(entry, as_json=json))
@@ -52,6 +52,7 @@ def _facts(plan: JobPlan) -> Table:
 
     boundary = "" if plan.boundary_ratio is None else f", boundary {plan.boundary_ratio:g}"
     cut = "" if plan.model_frames == plan.num_frames else f" (the model makes {plan.model_frames})"
+    absent = "" if plan.model_files else f" (not here yet: wan2-i2v models pull {plan.model})"
     table = Table(title=plan.job_id, title_justify="left", title_style="bold", show_header=False, box=None)
     for name, value in (
         (
@@ -65,7 +66,7 @@ def _facts(plan: JobPlan) -> Table:
             f"{plan.width}×{plan.height}, {plan.num_frames} frames{cut}, {plan.fps:g} fps, {plan.duration_s:.3f} s",
         ),
         ("seed", str(plan.seed)),
-        ("model", f"{plan.model} on {plan.device} in {plan.dtype}"),
+        ("model", f"{plan.model} on {plan.device} in {plan.dtype}{absent}"),
         ("sampling", f"{plan.recipe}: {plan.sampler}, {plan.scheduler}, shift {plan.flow_shift:g}{boundary}"),
         ("guidance", plan.guidance),
         ("output", f"{places.final_path(plan)} (crf {plan.crf})"),

@@ -45,6 +45,7 @@ class Identity:
 
     For each part that this package can use: `prefixes` its names' prefix, `configs` the arguments of its class as its
     shapes tell them, `weights` the number of its weights. `parameters` and `nbytes` are of everything stored.
+    `tokenizer` tells whether the file carries a SentencePiece model.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Identity:
     configs: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, int]
     instead: str
+    tokenizer: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -188,6 +190,7 @@ def _identity(
         configs={part: CONFIG[part](shapes) for part, shapes in parts.items()},
         weights={part: sum(math.prod(shape) for shape in shapes.values()) for part, shapes in parts.items()},
         instead=kind.instead,
+        tokenizer=any(name.split(".")[-1] == "spiece_model" for name in header.tensors),
     )
 
 
