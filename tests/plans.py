@@ -54,7 +54,43 @@ def row(path: Path = Path("checkpoint"), **changes: Any) -> ModelRow:
     return ModelRow(**(known | changes))
 
 
-def plan(model: ModelRow | None = None, image: ImageFacts | None = None, **request: Any) -> JobPlan:
-    """The plan of a request on this model and picture, on a CPU."""
+A14B_PACKED = {"bf16": 0, "fp8": 14_300_000_000, "Q4_K_M": 9_650_000_000}
+"""Bytes of one A14B expert as stored when it is packed."""
+
+
+def a14b(stored: str = "bf16", **changes: Any) -> ModelRow:
+    """A14B's shapes, without files."""
+    known: dict[str, Any] = {
+        "name": f"a14b-{stored}",
+        "files": None,
+        "expert_parameters": 14_288_901_184,
+        "text_parameters": 5_680_910_336,
+        "vae_parameters": 126_892_531,
+        "dim": 5120,
+        "ffn_dim": 13824,
+        "num_layers": 40,
+        "vae_base_dim": 96,
+        "vae_patch": 1,
+        "packed_bytes": A14B_PACKED[stored],
+    }
+    return row(**(known | changes))
+
+
+def card(vram: float, ram: float = 32, **changes: Any) -> DeviceFacts:
+    """A card of so many GiB in a machine of so many."""
+    known: dict[str, Any] = {
+        "name": "cuda:0",
+        "label": f"card of {vram:g} GB",
+        "vram_bytes": int(vram * 2**30),
+        "ram_bytes": int(ram * 2**30),
+        "dtype": "bfloat16",
+    }
+    return DeviceFacts(**(known | changes))
+
+
+def plan(
+    model: ModelRow | None = None, image: ImageFacts | None = None, device: DeviceFacts = CPU, **request: Any
+) -> JobPlan:
+    """The plan of a request on this model, picture and device."""
     asked = GenerateRequest(**({"image": "picture.png", "prompt": "a test"} | request))
-    return plan_job(asked, image or facts(), model or row(), CPU, seed=7)
+    return plan_job(asked, image or facts(), model or row(), device, seed=7)

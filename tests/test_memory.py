@@ -13,12 +13,10 @@ from wan2_i2v import memory
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import DoesNotFit
 from wan2_i2v.geometry import latent_shape
+from wan2_i2v.measured import Sample, Table
 
 CARD = DeviceFacts("cuda:0", "Test card", 80 * 2**30, 128 * 2**30, "bfloat16")
-A14B = plans.row(
-    expert_parameters=14_300_000_000, text_parameters=5_700_000_000, vae_parameters=127_000_000,
-    dim=5120, ffn_dim=13824, num_layers=40, vae_base_dim=96, vae_patch=1,
-)  # fmt: skip
+A14B = plans.a14b()
 
 
 def peaks_of(model=None, frames=73, height=480, width=720, device=plans.CPU) -> dict[str, memory.StagePeak]:
@@ -92,8 +90,102 @@ def test_a_roomy_card_keeps_the_whole_expert():
     assert peaks_of(A14B, device=CARD)["denoise high"].residency == "resident"
 
 
-def test_the_cards_limit_is_its_vram_and_the_cpus_its_ram():
-    little_ram = dataclasses.replace(CARD, ram_bytes=2**20)
-    assert peaks_of(device=little_ram)
+def test_what_is_refused_for_want_of_ram_says_so():
+    little_ram = dataclasses.replace(CARD, ram_bytes=memory.GIB)
+    with pytest.raises(
+        DoesNotFit, match=r"stage [a-z ]+ needs \d\.\d GiB of RAM beside the card and there are 1\.0 GiB\."
+    ):
+        peaks_of(A14B, device=little_ram)
     with pytest.raises(DoesNotFit):
         peaks_of(device=dataclasses.replace(plans.CPU, ram_bytes=2**20))
+
+
+def test_ram_on_a_cpu_is_the_peak_itself_and_beside_a_card_never_an_expert():
+    assert all(peak.ram_gib == peak.memory_gib for peak in peaks_of().values())
+    for gib in (8, 24, 80):
+        assert all(1.5 <= peak.ram_gib < 8 for peak in peaks_of(A14B, 121, 720, 1280, card(gib)).values())
+
+
+# ---- between all and nothing
+
+
+def test_a_card_keeps_as_many_blocks_as_fit_and_streams_the_others():
+    kept = [peaks_of(A14B, device=card(gib))["denoise high"] for gib in (8, 12, 16, 24)]
+    assert all(
+        peak.residency == "streamed" and peak.memory_gib <= gib - 0.6
+        for peak, gib in zip(kept, (8, 12, 16, 24), strict=True)
+    )
+    blocks = [peak.resident_blocks for peak in kept]
+    assert blocks == sorted(blocks) and 0 < blocks[0] < blocks[-1] < 40
+    assert peaks_of(A14B, device=card(32))["denoise high"].resident_blocks == 40
+
+
+def test_packed_experts_are_resident_where_floats_are_not():
+    for stored, gib in (("fp8", 24), ("Q4_K_M", 16)):
+        assert peaks_of(plans.a14b(stored), device=card(gib))["denoise low"].residency == "resident"
+        assert peaks_of(A14B, device=card(gib))["denoise low"].residency == "streamed"
+
+
+def test_blocks_stream_from_ram_where_the_file_stays_there():
+    wide = dataclasses.replace(card(8), ram_bytes=48 * memory.GIB)
+    assert peaks_of(plans.a14b("fp8"), device=card(8))["denoise high"].streams_from == "ram"
+    assert peaks_of(A14B, device=card(8))["denoise high"].streams_from == "disk"
+    assert peaks_of(A14B, device=wide)["denoise high"].streams_from == "ram"
+    assert peaks_of(A14B, device=CARD)["denoise high"].streams_from is None
+
+
+# ---- what was measured
+
+
+def measured(predicted: float, peak: float) -> Table:
+    sample = Sample(
+        device=CARD.label, dtype="bfloat16", model="any", kind="denoise", residency="streamed", work=1, seconds=1,
+        predicted_gib=predicted, peak_gib=peak,
+    )  # fmt: skip
+    return Table(samples=(sample,))
+
+
+def test_measured_peaks_raise_predictions_of_their_kind_and_never_lower_them():
+    shape, plain = latent_shape(73, 480, 720), peaks_of(A14B, device=CARD)
+
+    def found(table: Table) -> dict[str, memory.StagePeak]:
+        result = memory.peaks(A14B, shape, 73, CARD, guided=False, table=table)
+        return {peak.stage: peak for peak in result}
+
+    raised = found(measured(10, 11))
+    assert raised["denoise high"].memory_gib == pytest.approx(1.1 * plain["denoise high"].memory_gib, abs=0.002)
+    assert raised["denoise high"].weights_gib == plain["denoise high"].weights_gib
+    assert raised["decode"] == plain["decode"]
+    assert found(measured(10, 9)) == plain
+
+
+def test_a_corrected_plan_stays_within_the_card():
+    for gib in (8, 24):
+        device = card(gib)
+        result = memory.peaks(A14B, latent_shape(73, 480, 720), 73, device, guided=False, table=measured(10, 12))
+        assert all(peak.memory_gib <= gib - 0.6 for peak in result)
+
+
+# ---- the knowledge base's lists
+
+SIZES = {
+    "safe": ((576, 576), (720, 480), (480, 720), (720, 720)),
+    "risky": ((1024, 576), (1024, 720), (1280, 720), (720, 1280), (480, 832), (736, 736), (960, 960), (1280, 768)),
+}
+CLIPS = [(size, length) for sizes in SIZES.values() for size in sizes for length in (72, 96, 120)]
+
+
+@pytest.mark.parametrize("stored", sorted(plans.A14B_PACKED))
+@pytest.mark.parametrize(("size", "length"), CLIPS, ids=lambda value: str(value))
+def test_every_line_of_the_knowledge_base_has_a_plan_on_24_gb(stored, size, length):
+    """With a negative prompt, as the knowledge base has everywhere."""
+    asked = {"width": size[0], "height": size[1], "num_frames": length, "negative_prompt": "talking"}
+    plan = plans.plan(plans.a14b(stored), device=plans.card(24, 32), **asked)
+    assert all(peak.memory_gib <= 23.4 and peak.ram_gib <= 32 for peak in plan.peaks)
+
+
+@pytest.mark.parametrize("stored", sorted(plans.A14B_PACKED))
+def test_1280x720_of_121_frames_has_a_plan_on_8_gb_with_32_gb_of_ram(stored):
+    asked = {"width": 1280, "height": 720, "num_frames": 121, "negative_prompt": "talking"}
+    plan = plans.plan(plans.a14b(stored), device=plans.card(8, 32), **asked)
+    assert all(peak.memory_gib <= 7.4 and peak.ram_gib <= 32 for peak in plan.peaks)

@@ -1,14 +1,15 @@
 """The memory plan: for every stage, how its weights are held and how much is computed at once. A leaf without torch.
 
 Comes in: a model row, a latent shape, a device. Goes out: one `StagePeak` per stage with the least sparing choice that
-fits, or DoesNotFit naming the nearest size and length that do. Activations come from `footprint`; weights are parameters
-× bytes of the compute dtype: all of a stage's model when resident; when streamed everything outside the blocks, two
-blocks, and one weight as stored on its way.
+fits the card's memory and the machine's RAM, or DoesNotFit naming the nearest size and length that do. Activations come
+from `footprint`; weights are parameters × bytes of the compute dtype: all of a stage's model when resident (fp8 and GGUF
+as stored); when streamed everything outside the blocks, two blocks and those that stay, and one weight on its way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,7 @@ from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import DoesNotFit
 from wan2_i2v.footprint import FLOAT, TEXT_TOKENS, Transformer, Vae
 from wan2_i2v.geometry import VAE_SCALE_TEMPORAL, LatentShape, latent_shape
+from wan2_i2v.measured import Kind, Table
 from wan2_i2v.rows import ModelRow
 
 GIB = 2**30
@@ -26,20 +28,41 @@ RUNTIME_BYTES = int(0.6 * GIB)
 CONTEXT_BYTES = int(0.6 * GIB)
 """What a card's driver and torch's CUDA context take of its memory. An estimate: never measured on a card here."""
 
+HOST_BYTES = int(1.5 * GIB)
+"""Python, torch and its CUDA libraries in RAM when a card is used. An estimate: never measured on a card here."""
+
+ENCODER_BYTES = int(0.3 * GIB)
+"""Frames on their way into the video file: the encoder looks some fifty frames ahead."""
+
+SPARE = 0.05
+"""Share of a card that is left free when blocks are kept beside those that stream, against fragmentation."""
+
+SYSTEM_BYTES = 2 * GIB
+"""What the operating system and other programs take of the RAM that could hold a file. An assumption."""
+
+NOTHING_MEASURED = Table()
+
 MARGIN = 1.03
 """Over the traced peaks, so that no prediction is below: `benchmarks/memory.py`."""
+
+STORED = 2
+"""Bytes of a weight in a file of bf16 or fp16, and the most that one takes on its way from any file but float32."""
 
 UMT5_XXL = {"text_dim": 4096, "vocabulary": 256_384, "layers": 24}
 
 Residency = Literal["resident", "streamed"]
+Origin = Literal["ram", "disk"]
 
 
 class StagePeak(BaseModel):
-    """Predicted peak of one stage. `memory_gib` is in VRAM on a card and in RAM on a CPU.
+    """Predicted peak of one stage. `memory_gib` is in VRAM on a card and in RAM on a CPU; `ram_gib` in RAM on both.
 
-    `residency`: all weights in that memory, or block by block from the file. `chunk_tokens` and `head_groups` say in which
-    portions the transformer computes; 0 for other stages. `resident_blocks` of the transformer stay in memory: all when
-    resident, some or none when streamed. The VAE works on the picture in `strips`, one after the other.
+    RAM is the process's own, without pages of mapped files, which the operating system gives up when it needs them.
+    `residency`: all weights in the device's memory, or block by block from the file; `streams_from` RAM when the rest of
+    the RAM holds the whole file, so that it is read once, else from the disk at every step. `chunk_tokens` and
+    `head_groups` say in which portions the transformer computes; 0 for other stages. `resident_blocks` of the transformer
+    stay in memory: all when resident, some or none when streamed. The VAE works on the picture in `strips`, one after the
+    other.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,21 +71,30 @@ class StagePeak(BaseModel):
     weights_gib: float
     activations_gib: float
     memory_gib: float
+    ram_gib: float = 0.0
     residency: Residency = "resident"
+    streams_from: Origin | None = None
     chunk_tokens: int = 0
     head_groups: int = 0
     resident_blocks: int = 0
     strips: int = 1
 
+    @property
+    def kind(self) -> Kind:
+        """The stage without the expert's name."""
+        kinds: dict[str, Kind] = {"text": "text", "image": "image", "decode": "decode"}
+        return kinds.get(self.stage, "denoise")
+
 
 class Choice(BaseModel):
-    """One way to run the transformer."""
+    """One way to run the transformer. `resident_blocks` stay in memory beside those that stream."""
 
     model_config = ConfigDict(frozen=True)
 
     residency: Residency
     chunk_tokens: int
     head_groups: int
+    resident_blocks: int = 0
 
 
 CHOICES = tuple(
@@ -82,33 +114,82 @@ def bytes_of(dtype: str) -> int:
 
 
 def peaks(
-    model: ModelRow, shape: LatentShape, frames: int, device: DeviceFacts, *, guided: bool
+    model: ModelRow,
+    shape: LatentShape,
+    frames: int,
+    device: DeviceFacts,
+    *,
+    guided: bool,
+    table: Table = NOTHING_MEASURED,
 ) -> tuple[StagePeak, ...]:
-    """Predicted peak of every stage that loads weights.
+    """Predicted peak of every stage that loads weights, corrected by the peaks that `table` says were above.
 
-    Raises DoesNotFit when a stage exceeds the device's memory in every way to run it, naming the stage and the nearest
-    size and length that fit.
+    Raises DoesNotFit when a stage exceeds the device's memory or the RAM in every way to run it, naming the stage and the
+    nearest size and length that fit.
     """
-    result = _stages(model, shape, device, 1 + guided)
-    worst = max(result, key=lambda peak: peak.memory_gib)
-    if worst.memory_gib * GIB > _limit(device):
-        raise DoesNotFit(
-            f"stage {worst.stage} needs {worst.memory_gib:.1f} GiB and {device.label} has {_limit(device) / GIB:.1f} GiB"
-            f"{' left beside the driver' if device.is_cuda else ''}. {_nearest(model, shape, frames, device, guided)}"
-        )
+    room = Room(device, table)
+    result = _stages(model, shape, room, 1 + guided)
+    if any(not room.fits(peak) for peak in result):
+        raise DoesNotFit(f"{_too_much(result, room)} {_nearest(model, shape, frames, room, guided)}")
     return result
 
 
-def _stages(model: ModelRow, shape: LatentShape, device: DeviceFacts, texts: int) -> tuple[StagePeak, ...]:
+@dataclass(frozen=True)
+class Room:
+    """What a device has, and what was measured on it."""
+
+    device: DeviceFacts
+    table: Table = NOTHING_MEASURED
+
+    @property
+    def bytes(self) -> int:
+        """Memory that a stage may fill: a card's without the driver's part, or RAM."""
+        return self.device.vram_bytes - CONTEXT_BYTES if self.device.is_cuda else self.device.ram_bytes
+
+    def fits(self, peak: StagePeak) -> bool:
+        return peak.memory_gib * GIB <= self.bytes and peak.ram_gib * GIB <= self.device.ram_bytes
+
+    def corrected(self, peak: StagePeak) -> StagePeak:
+        """The prediction, raised by as much as measured peaks of this kind were above it on this device."""
+        growth = self.table.growth(self.device.label, self.device.dtype, peak.kind)
+        if growth == 1:
+            return peak
+        more = peak.memory_gib * (growth - 1)
+        raised = {"activations_gib": peak.activations_gib + more, "memory_gib": peak.memory_gib + more}
+        if not self.device.is_cuda:
+            raised["ram_gib"] = peak.ram_gib + more
+        return peak.model_copy(update={name: round(value, 3) for name, value in raised.items()})
+
+
+def _too_much(result: tuple[StagePeak, ...], room: Room) -> str:
+    """Which stage needs more than there is of what."""
+    device = room.device
+    worst = max(result, key=lambda peak: peak.memory_gib)
+    if worst.memory_gib * GIB > room.bytes:
+        beside = " left beside the driver" if device.is_cuda else ""
+        return (
+            f"stage {worst.stage} needs {worst.memory_gib:.1f} GiB and {device.label} has "
+            f"{room.bytes / GIB:.1f} GiB{beside}."
+        )
+    worst = max(result, key=lambda peak: peak.ram_gib)
+    return (
+        f"stage {worst.stage} needs {worst.ram_gib:.1f} GiB of RAM beside the card and there are "
+        f"{device.ram_bytes / GIB:.1f} GiB."
+    )
+
+
+def _stages(model: ModelRow, shape: LatentShape, room: Room, texts: int) -> tuple[StagePeak, ...]:
+    device = room.device
     size = bytes_of(device.dtype)
     vae = vae_of(model, size)
     weights = model.vae_parameters * size
-    return (
-        _text(model, device),
-        _peak("image", weights, vae.encode_peak(shape) * MARGIN, device),
-        *(_denoise(f"denoise {expert}", model, shape, device, texts) for expert in model.experts),
-        _peak("decode", weights, vae.decode_peak(shape) * MARGIN, device),
+    found = (
+        _text(model, room),
+        room.corrected(_peak("image", weights, vae.encode_peak(shape) * MARGIN, device)),
+        *(_denoise(f"denoise {expert}", model, shape, room, texts) for expert in model.experts),
+        room.corrected(_peak("decode", weights, vae.decode_peak(shape) * MARGIN, device)),
     )
+    return tuple(_with_ram(peak, found[0], model, shape, device) for peak in found)
 
 
 def vae_of(model: ModelRow, element: int) -> Vae:
@@ -118,13 +199,24 @@ def vae_of(model: ModelRow, element: int) -> Vae:
     return Vae(model.vae_base_dim, (1, 2, 4, 4), (False, True, True), 2, 1, element)
 
 
-def _denoise(stage: str, model: ModelRow, shape: LatentShape, device: DeviceFacts, texts: int) -> StagePeak:
-    """The first choice that fits, or the last."""
+def _denoise(stage: str, model: ModelRow, shape: LatentShape, room: Room, texts: int) -> StagePeak:
+    """The first choice that fits, or the last; streamed on a card with as many blocks kept there as fit too."""
+    device = room.device
     for choice in CHOICES if device.is_cuda else CPU_CHOICES:
-        peak = denoise_peak(stage, model, shape, device, texts, choice)
-        if peak.memory_gib * GIB <= _limit(device):
+        peak = room.corrected(denoise_peak(stage, model, shape, device, texts, choice))
+        if peak.memory_gib * GIB <= room.bytes:
             break
-    return peak
+    if choice.residency == "resident" or not device.is_cuda:
+        return peak
+    free = room.bytes * (1 - SPARE) - peak.memory_gib * GIB
+    growth = room.table.growth(device.label, device.dtype, "denoise")
+    kept = int(free / (block_bytes(model, bytes_of(device.dtype)) * growth))
+    if kept <= 0:
+        return peak
+    kept = min(kept, model.num_layers)
+    return room.corrected(
+        denoise_peak(stage, model, shape, device, texts, choice.model_copy(update={"resident_blocks": kept}))
+    )
 
 
 def denoise_peak(
@@ -144,35 +236,89 @@ def denoise_peak(
         text_dim=model.text_dim,
         kept_texts=texts,
     ).peak(shape)
-    peak = _peak(stage, expert_weights(model, size, choice.residency), activations * MARGIN, device, choice)
-    return peak.model_copy(update={"resident_blocks": model.num_layers if choice.residency == "resident" else 0})
+    whole = {"resident_blocks": model.num_layers} if choice.residency == "resident" else {}
+    weights = expert_weights(model, size, choice)
+    return _peak(stage, weights, activations * MARGIN, device, choice.model_copy(update=whole))
 
 
-def expert_weights(model: ModelRow, element: int, residency: Residency) -> int:
+def block_bytes(model: ModelRow, element: int) -> int:
+    """Bytes of one transformer block's weights in the compute dtype."""
+    return (8 * model.dim**2 + 2 * model.dim * model.ffn_dim + 24 * model.dim) * element
+
+
+def expert_weights(model: ModelRow, element: int, choice: Choice) -> int:
     """Bytes of one expert's weights as held at once: in the compute dtype; fp8 and GGUF as stored, with two blocks in it."""
-    block = (8 * model.dim**2 + 2 * model.dim * model.ffn_dim + 24 * model.dim) * element
+    block = block_bytes(model, element)
     # The time embedding stays in float32 whatever the compute dtype (diffusers' `_keep_in_fp32_modules`).
     whole = model.expert_parameters * element + (model.dim**2 + 300 * model.dim) * (FLOAT - element)
     outside = max(0, whole - model.num_layers * block)
     moving = model.dim * model.ffn_dim * element
-    if residency == "resident" and model.packed_bytes:
-        return model.packed_bytes + outside + 2 * block
-    return whole if residency == "resident" else outside + 2 * block + moving
+    if choice.residency == "resident":
+        return model.packed_bytes + outside + 2 * block if model.packed_bytes else whole
+    # Once all blocks have come and stay, none is on its way.
+    held = min(2 + choice.resident_blocks, model.num_layers)
+    return outside + held * block + moving
 
 
-def _text(model: ModelRow, device: DeviceFacts) -> StagePeak:
+def stored_bytes(model: ModelRow, kind: Kind) -> float:
+    """Bytes of a stage's weight file; two per weight where the row does not say."""
+    if kind == "denoise":
+        return model.packed_bytes or model.expert_parameters * STORED
+    return STORED * (model.text_parameters if kind == "text" else model.vae_parameters)
+
+
+def _with_ram(peak: StagePeak, text: StagePeak, model: ModelRow, shape: LatentShape, device: DeviceFacts) -> StagePeak:
+    """The peak with its RAM, and with where streamed blocks come from."""
+    ram = peak.memory_gib * GIB
+    if device.is_cuda:
+        ram = HOST_BYTES + _pinned(peak, text, model) + _carried(peak, model, shape)
+    update: dict[str, object] = {"ram_gib": round(ram / GIB, 3)}
+    if peak.residency == "streamed":
+        needed = stored_bytes(model, peak.kind) + ram + SYSTEM_BYTES
+        update["streams_from"] = "ram" if needed <= device.ram_bytes else "disk"
+    return peak.model_copy(update=update)
+
+
+def _pinned(peak: StagePeak, text: StagePeak, model: ModelRow) -> int:
+    """Pinned buffers of streaming: torch rounds them up to powers of two and keeps them for the process's life."""
+    vocabulary = UMT5_XXL["vocabulary"] * model.text_dim * STORED if text.residency == "streamed" else 0
+    expert = 2 * _power_of_two(model.dim * model.ffn_dim * STORED)
+    before = _power_of_two(vocabulary) if vocabulary else 0
+    return before + (expert if peak.kind == "denoise" and peak.residency == "streamed" else 0)
+
+
+def _carried(peak: StagePeak, model: ModelRow, shape: LatentShape) -> float:
+    """What a job itself has in RAM: embeddings, conditioning, latents with a sampler's memory; in decode, frames."""
+    _, channels, frames, height, width = shape.tensor
+    latents = 8 * channels * frames * height * width * FLOAT
+    pixels = height * width * 64 * 3
+    embeddings = 2 * TEXT_TOKENS * model.text_dim * FLOAT
+    return (
+        latents
+        + embeddings
+        + {"image": 5, "decode": 12}.get(peak.kind, 0) * pixels * FLOAT
+        + (ENCODER_BYTES if peak.kind == "decode" else 0)
+    )
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()
+
+
+def _text(model: ModelRow, room: Room) -> StagePeak:
     """The text encoder: streamed where it does not fit, which only UMT5-XXL can need."""
+    device = room.device
     size = bytes_of(device.dtype)
     whole, width = model.text_parameters * size, model.text_dim
     scores = TEXT_TOKENS**2 * max(1, width // 64) * 12
     activations = TEXT_TOKENS * width * 16 * size + scores
-    peak = _peak("text", whole, activations, device)
-    if peak.memory_gib * GIB <= _limit(device) or width != UMT5_XXL["text_dim"]:
+    peak = room.corrected(_peak("text", whole, activations, device))
+    if peak.memory_gib * GIB <= room.bytes or width != UMT5_XXL["text_dim"]:
         return peak
     embedding = UMT5_XXL["vocabulary"] * width * size
     block = max(0, whole - embedding) // UMT5_XXL["layers"]
     streamed = Choice(residency="streamed", chunk_tokens=0, head_groups=0)
-    return _peak("text", embedding + 2 * block, activations, device, streamed)
+    return room.corrected(_peak("text", embedding + 2 * block, activations, device, streamed))
 
 
 def _peak(
@@ -188,16 +334,12 @@ def _peak(
     )
 
 
-def _limit(device: DeviceFacts) -> int:
-    return device.vram_bytes - CONTEXT_BYTES if device.is_cuda else device.ram_bytes
-
-
-def _nearest(model: ModelRow, shape: LatentShape, frames: int, device: DeviceFacts, guided: bool) -> str:
+def _nearest(model: ModelRow, shape: LatentShape, frames: int, room: Room, guided: bool) -> str:
     """What fits: the longest clip of this size, the largest offered size at this length."""
     fits = [
         text
         for text, candidate in _smaller(model, shape, frames)
-        if all(peak.memory_gib * GIB <= _limit(device) for peak in _stages(model, candidate, device, 1 + guided))
+        if all(room.fits(peak) for peak in _stages(model, candidate, room, 1 + guided))
     ]
     longest = next((text for text in fits if text.endswith("frames at this size")), None)
     largest = next((text for text in fits if text.endswith("at this length")), None)
