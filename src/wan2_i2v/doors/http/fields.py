@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wan2_i2v import geometry
 from wan2_i2v.errors import InvalidRequest, nearest
+
+PLAIN = (
+    *("recipe", "boundary_ratio", "nag", "nag_scale", "nag_tau", "nag_alpha"),
+    *("background", "container", "crf"),
+)
+"""Fields of GenerateRequest that have no other name."""
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "input_image": (
@@ -25,20 +32,40 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "width": (),
     "height": (),
     "size": (),
+    "resolution": ("res",),
     "steps": ("num_inference_steps", "sample_steps", "infer_steps"),
-    "cfg": ("guidance_scale", "cfg_scale", "sample_guide_scale"),
-    "guidance_scale_2": (),
+    "cfg": ("guidance_scale", "cfg_scale", "sample_guide_scale", "guidance"),
+    "guidance_scale_high": (),
+    "guidance_scale_2": ("guidance_scale_low",),
     "shift": ("sample_shift", "flow_shift"),
     "sampler_name": ("sampler", "sample_solver"),
     "scheduler": (),
     "seed": ("noise_seed", "base_seed"),
     "fps": ("frames_per_second", "frame_rate"),
     "crop": (),
+    "batch_size": (),
     "job_id": (),
+    "webhook": (),
+    "return_video": ("return_base64",),
+    "end_image": ("last_image", "end_image_url", "end_image_path", "end_image_base64"),
+    "lora_pairs": ("loras",),
+    **dict.fromkeys(PLAIN, ()),
 }
 """Canonical name → other names of the same field, after the table in docs/http.md."""
 
-IGNORED = frozenset(("notify_uri", "notify_token", "discord_id", "discord_channel", "discord_token"))
+IGNORED = frozenset(
+    (
+        *("notify_uri", "notify_token", "discord_id", "discord_channel", "discord_token"),
+        *("enable_prompt_optimization", "enable_safety_checker"),
+    )
+)
+"""Taken without a word: the old container's, and what only the hosted service has."""
+
+UNSUPPORTED = {"end_image": "a last picture", "lora_pairs": "LoRAs per job"}
+"""Fields that this version refuses, and what they stand for."""
+
+AREAS = {"480p": 832 * 480, "720p": 1280 * 720}
+"""Pixels of a frame by `resolution`; the aspect is the picture's."""
 
 CANONICAL = {alias: name for name, others in ALIASES.items() for alias in (name, *others)}
 
@@ -54,6 +81,8 @@ OWN = {
     "scheduler": "scheduler",
     "fps": "fps",
     "crop": "crop",
+    "guidance_scale_high": "guidance_scale_high",
+    **dict(zip(PLAIN, PLAIN, strict=True)),
 }
 """Canonical name → field of GenerateRequest, for those that only change their name."""
 
@@ -62,11 +91,17 @@ DEFAULT_FPS = 24.0
 
 @dataclass(frozen=True)
 class Fields:
-    """`request`: fields of GenerateRequest but for the picture. `image`: a URL, data URI, base64 text or file name."""
+    """`request`: fields of GenerateRequest but for the picture. `image`: a URL, data URI, base64 text or file name.
+
+    `area`: pixels of a frame, when the size follows from it and the picture's aspect.
+    """
 
     request: dict[str, Any]
     image: str
     job_id: str | None
+    webhook: str | None = None
+    return_video: bool = False
+    area: int | None = None
 
 
 def translate(given: Mapping[str, Any]) -> Fields:
@@ -75,9 +110,62 @@ def translate(given: Mapping[str, Any]) -> Fields:
     image = values.pop("input_image", None)
     if not isinstance(image, str) or not image:
         raise InvalidRequest("input_image", image, "an http(s) URL, a data URI, base64 or a file name in input/")
-    request = {OWN[name]: value for name, value in values.items() if name in OWN}
-    request |= _guidance(values) | _seed(values) | _size(values) | _frames(values, said)
-    return Fields(request, image, values.get("job_id"))
+    _refuse_unsupported(values, said)
+    request = _guidance(values) | {OWN[name]: value for name, value in values.items() if name in OWN}
+    request |= seed_of(values.get("seed"), (0, -1)) | size_of(values) | _frames(values, said)
+    return Fields(
+        request,
+        image,
+        _text("job_id", values),
+        _text("webhook", values),
+        _flag("return_video", values, said),
+        _area(values, said),
+    )
+
+
+def size_of_area(area: int, picture: tuple[int, int]) -> dict[str, int]:
+    """Width and height of about `area` pixels in the aspect of a picture (width, height)."""
+    aspect = picture[0] / picture[1]
+    return {"width": geometry.snap((area * aspect) ** 0.5), "height": geometry.snap((area / aspect) ** 0.5)}
+
+
+def seed_of(seed: Any, random: tuple[int, ...]) -> dict[str, Any]:
+    """The seed, unless it is one of the numbers that mean a random one (null and "" always do)."""
+    return {} if seed is None or str(seed).strip() in ("", *map(str, random)) else {"seed": seed}
+
+
+def _refuse_unsupported(values: Mapping[str, Any], said: Mapping[str, str]) -> None:
+    for name, what in UNSUPPORTED.items():
+        if values.get(name):
+            raise InvalidRequest(said[name], values[name], f"nothing: this version knows no {what}", "Leave it out.")
+    size = values.get("batch_size", 1)
+    if str(size) != "1":
+        raise InvalidRequest("batch_size", size, "1 over HTTP", "Send one request per video, each with its seed.")
+
+
+def _text(name: str, values: Mapping[str, Any]) -> str | None:
+    value = values.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(name, value, "text")
+    return value or None
+
+
+def _flag(name: str, values: Mapping[str, Any], said: Mapping[str, str]) -> bool:
+    value = str(values.get(name, False)).lower()
+    if value not in ("true", "false", "1", "0"):
+        raise InvalidRequest(said[name], values[name], "true or false")
+    return value in ("true", "1")
+
+
+def _area(values: Mapping[str, Any], said: Mapping[str, str]) -> int | None:
+    if "resolution" not in values:
+        return None
+    name, value = said["resolution"], values["resolution"]
+    if str(value).lower() not in AREAS:
+        raise InvalidRequest(name, value, " or ".join(AREAS), "For other sizes give width and height.")
+    if values.keys() & {"size", "width", "height"}:
+        raise InvalidRequest(name, value, "no width, height or size beside it", "Give one of them.")
+    return AREAS[str(value).lower()]
 
 
 def _canonical(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -108,13 +196,7 @@ def _guidance(values: Mapping[str, Any]) -> dict[str, Any]:
     return scales
 
 
-def _seed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """On this door 0 and -1 mean random, as in the old container."""
-    seed = values.get("seed")
-    return {} if seed in (None, 0, -1, "0", "-1", "") else {"seed": seed}
-
-
-def _size(values: Mapping[str, Any]) -> dict[str, Any]:
+def size_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """`size` is "W*H" or "WxH"."""
     if "size" not in values:
         return {}
