@@ -161,13 +161,15 @@ def _order(
     """Plan one request under a job id that is free, or that stands for the very same plan. `taken` ids are not free."""
     from wan2_i2v import devices, pictures, places
     from wan2_i2v.models import catalog
+    from wan2_i2v.models.lora import choosing
 
     picture = pictures.find_picture(request.image, Settings().input).absolute()
     located = request
     if request.output:
         located = request.replaced(output=str(describe_path(request.output).absolute()))
     model = catalog.find(request.model) if runnable else catalog.look(request.model)
-    draft = plan_job(located, pictures.read_facts(picture), model, devices.detect(request.device), draw_seed())
+    loras = choosing.choose(request, model)
+    draft = plan_job(located, pictures.read_facts(picture), model, devices.detect(request.device), draw_seed(), loras)
     planned = _named(draft, explicit=request.job_id is not None and not rename, taken=taken)
     places.check_writable(planned)
     return Order(request, planned, _workspace(planned.job_id))
@@ -232,6 +234,7 @@ def _relocated(stored: JobPlan) -> JobPlan:
     Raises InvalidRequest when the weights are not those that the job was begun with.
     """
     from wan2_i2v.models import catalog
+    from wan2_i2v.models.lora import choosing
 
     if stored.model_files is None:
         raise CheckpointError(
@@ -245,6 +248,7 @@ def _relocated(stored: JobPlan) -> JobPlan:
             f"the weights that job {stored.job_id} was begun with",
             "They have changed since; start the job anew.",
         )
+    choosing.check_unchanged(stored.loras)
     return stored.model_copy(update={"model_files": model.files})
 
 

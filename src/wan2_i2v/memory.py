@@ -237,7 +237,9 @@ def denoise_peak(
         kept_texts=texts,
     ).peak(shape)
     whole = {"resident_blocks": model.num_layers} if choice.residency == "resident" else {}
-    weights = expert_weights(model, size, choice)
+    # A card keeps LoRAs beside a resident expert; elsewhere they stay in the mapped file.
+    loras = model.lora_bytes if device.is_cuda and choice.residency == "resident" else 0
+    weights = expert_weights(model, size, choice) + loras
     return _peak(stage, weights, activations * MARGIN, device, choice.model_copy(update=whole))
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,6 +59,21 @@ class NagPlan(Frozen):
     alpha: float
 
 
+class LoraPlan(Frozen):
+    """One LoRA file on one expert. `matched` and `unmatched` count its tensors, `bytes` are of those that act; `about` says
+    it in words. `recipe` is what it was distilled for, empty for most."""
+
+    expert: Expert
+    path: str
+    fingerprint: str
+    strength: float
+    matched: int
+    unmatched: int
+    bytes: int
+    about: str
+    recipe: str = ""
+
+
 class JobPlan(Frozen):
     """Everything that will happen for one clip. Sizes in pixels, `fps` in 1/s, sigmas in [0, 1]."""
 
@@ -73,6 +91,7 @@ class JobPlan(Frozen):
     model: str
     model_files: ModelFiles | None
     model_fingerprint: str
+    loras: tuple[LoraPlan, ...] = ()
     recipe: str
     sampler: str
     scheduler: str
@@ -118,19 +137,30 @@ class JobPlan(Frozen):
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
         places = ("job_id", "output", "overwrite", "model_files", "peaks")
-        return self.model_dump(mode="json", exclude=dict.fromkeys(places, True) | {"image": {"path"}})
+        hidden: Any = dict.fromkeys(places, True) | {"image": {"path"}, "loras": {"__all__": {"path", "about"}}}
+        return self.model_dump(mode="json", exclude=hidden)
 
     def fingerprint(self) -> str:
         """SHA-256 of `content()`; equal plans make equal videos."""
         return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
 
 
-def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, device: DeviceFacts, seed: int) -> JobPlan:
+def plan_job(
+    request: GenerateRequest,
+    image: ImageFacts,
+    model: ModelRow,
+    device: DeviceFacts,
+    seed: int,
+    loras: Sequence[LoraPlan] = (),
+) -> JobPlan:
     """Resolve `request` for this picture, model and device. `seed` is used when the request has none.
+
+    `loras` are what became of the LoRAs that the request names.
 
     Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
     """
-    recipe = presets.RECIPES[request.recipe or model.default_recipe]
+    distilled = next((lora.recipe for lora in loras if lora.recipe), "")
+    recipe = presets.RECIPES[request.recipe or distilled or model.default_recipe]
     width, height = _size(request, image, model)
     frames = geometry.model_frames(request.num_frames)
     steps = _steps(request, recipe, model)
@@ -153,6 +183,7 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
         model=model.name,
         model_files=model.files,
         model_fingerprint=model.fingerprint,
+        loras=tuple(loras),
         recipe=recipe.name,
         sampler=request.sampler or recipe.sampler,
         scheduler=request.scheduler or recipe.scheduler,
@@ -169,10 +200,15 @@ def plan_job(request: GenerateRequest, image: ImageFacts, model: ModelRow, devic
         overwrite=request.overwrite,
         device=device.name,
         dtype=device.dtype,
-        peaks=memory.peaks(model, shape, frames, device, guided=guided),
+        peaks=memory.peaks(replace(model, lora_bytes=_lora_bytes(loras)), shape, frames, device, guided=guided),
         warnings=(),
     )
     return draft.model_copy(update={"warnings": _warnings(request, draft, model)})
+
+
+def _lora_bytes(loras: Sequence[LoraPlan]) -> int:
+    """The most that LoRAs add on one expert."""
+    return max((sum(lora.bytes for lora in loras if lora.expert == one.expert) for one in loras), default=0)
 
 
 def default_job_id(image: ImageFacts, seed: int) -> str:
@@ -258,9 +294,9 @@ def _crf(request: GenerateRequest) -> int:
 
 
 def _warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> tuple[str, ...]:
-    return tuple(
-        text for wanted, text in (*_picture_warnings(request, plan), *_clip_warnings(request, plan, model)) if wanted
-    )
+    loras = [(lora.unmatched > 0 or ". " in lora.about, f"LoRA on {lora.expert}: {lora.about}") for lora in plan.loras]
+    told = (*_picture_warnings(request, plan), *_clip_warnings(request, plan, model), *loras)
+    return tuple(text for wanted, text in told if wanted)
 
 
 def _picture_warnings(request: GenerateRequest, plan: JobPlan) -> list[tuple[bool, str]]:

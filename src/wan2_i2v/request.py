@@ -32,6 +32,7 @@ ALLOWED = {"background": "a colour such as white or #ffffff", "device": "auto, c
 """What is allowed, for fields where pydantic's own words would not help."""
 
 Scale = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
+Loras = tuple[Annotated[str, Field(min_length=1)], ...]
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 
 
@@ -56,6 +57,9 @@ class GenerateRequest(BaseModel):
         min_length=1,
         description="Catalog name (wan2-i2v models list), folder in diffusers layout, or all-in-one file",
     )
+    loras: Loras = Field((), description="LoRA, FILE[:strength]; the expert by its name, else both")
+    loras_high: Loras = Field((), description="LoRA of the high-noise expert, FILE[:strength]")
+    loras_low: Loras = Field((), description="LoRA of the low-noise expert, FILE[:strength]")
     recipe: RecipeName | None = Field(None, description="Default: the model's own")
     sampler: Sampler | None = Field(None, description="Default: the recipe's")
     scheduler: Scheduler | None = Field(None, description="Default: the recipe's")
@@ -85,6 +89,12 @@ class GenerateRequest(BaseModel):
             super().__init__(**data)
         except ValidationError as error:
             raise _first_problem(error, type(self)) from None
+
+    @field_validator("loras", "loras_high", "loras_low", mode="before")
+    @classmethod
+    def _one_lora(cls, value: Any) -> Any:
+        """A cell of a table names one LoRA, or none."""
+        return ((value,) if value else ()) if isinstance(value, str) else value
 
     @field_validator("background")
     @classmethod

@@ -59,7 +59,8 @@ class ModelRow:
 
     `files` None means that they are not all here: such a row can be planned and not run. `boundary_ratio` None means one
     merged expert. `sizes` are the (width, height) offered when the user names none, from large to small.
-    `packed_bytes` is what an expert's weights take as stored when that is fp8 or GGUF, 0 when they are floats.
+    `packed_bytes` is what an expert's weights take as stored when that is fp8 or GGUF, 0 when they are floats;
+    `lora_bytes` what a job's LoRAs add to an expert.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ModelRow:
     vae_base_dim: int
     vae_patch: int
     packed_bytes: int = 0
+    lora_bytes: int = 0
 
     @property
     def path(self) -> Path | None:

@@ -156,7 +156,7 @@ def test_bad_input_is_one_line_and_an_exit_code(capsys, small, command, argument
 
 
 def test_a_bug_is_one_line_too_unless_debugging(capsys, monkeypatch, small):
-    def broken(*arguments):
+    def broken(*arguments, **named):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("wan2_i2v.doors.cli.inputs.planned", broken)

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from wan2_i2v.errors import CheckpointError, InvalidRequest
 from wan2_i2v.models.formats.keys import original_module
 from wan2_i2v.models.formats.opening import finish, load, open_component, set_parameter
-from wan2_i2v.models.lora import LoraSpec, apply_loras
+from wan2_i2v.models.lora.apply import apply_loras
+from wan2_i2v.models.lora.reading import LoraSpec
 
 RANK, ALPHA = 4, 2.0
 LAYERS = ("blocks.0.attn1.to_q", "blocks.0.attn2.to_out.0", "blocks.1.ffn.net.0.proj", "blocks.1.ffn.net.2")

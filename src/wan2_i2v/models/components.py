@@ -11,6 +11,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from wan2_i2v.models import lean, residency
 from wan2_i2v.models.formats.encodings import PACKED_TYPES
 from wan2_i2v.models.formats.opening import Component, Part, load, open_component
 from wan2_i2v.models.formats.source import HeldSource, WeightSource
+from wan2_i2v.models.lora.apply import AppliedLoras, apply_loras
+from wan2_i2v.models.lora.reading import LoraSpec
+from wan2_i2v.plan import LoraPlan
 from wan2_i2v.rows import ModelFiles
 from wan2_i2v.schedule import Expert
 
@@ -31,7 +35,8 @@ PART: dict[Expert, str] = {"high": "transformer", "single": "transformer", "low"
 class Source:
     """Which weights, where and how: what two jobs must share to share a load.
 
-    The last four as the memory plan chose them for the stage; `resident_blocks` counts only when streamed.
+    `residency` and what follows as the memory plan chose them for the stage; `resident_blocks` counts only when streamed.
+    `loras` are those of one expert, in order.
     """
 
     files: ModelFiles
@@ -41,6 +46,7 @@ class Source:
     chunk_tokens: int = 1024
     head_groups: int = 4
     resident_blocks: int = 0
+    loras: tuple[LoraPlan, ...] = ()
 
     def torch_device(self) -> torch.device:
         """The device as torch sees it.
@@ -117,7 +123,7 @@ def transformer(source: Source, expert: Expert) -> Iterator[Any]:
         with _streamed(source, component, held) as (model, blocks):
             yield lean.apply(model, _chunking(source, model), blocks)
         return
-    with _resident(source, component) as model:
+    with _resident(source, component) as model, _loras(source, model):
         yield lean.apply(model, _chunking(source, model), lean.Resident())
 
 
@@ -128,6 +134,15 @@ def _held(source: Source, component: Component) -> WeightSource | None:
     names = component.source.keys()
     packed = any(component.source.stored_dtype(key) in PACKED_TYPES for key in names)
     return HeldSource(component.source, source.torch_device()) if packed else None
+
+
+def _loras(source: Source, module: torch.nn.Module) -> AppliedLoras:
+    """The LoRAs of the source on an expert; beside a resident one on a card they are kept there."""
+    specs = [LoraSpec(Path(lora.path), lora.strength) for lora in source.loras]
+    device = source.torch_device()
+    if device.type == "cpu" or source.residency == "streamed":
+        return apply_loras(module, specs)
+    return apply_loras(module, specs, device=device, dtype=source.torch_dtype())
 
 
 def _chunking(source: Source, model: Any) -> lean.Chunking:
@@ -163,7 +178,10 @@ def _streamed(source: Source, component: Component, weights: WeightSource) -> It
         module = residency.load_outside_blocks(component, *place)
     try:
         keep = source.resident_blocks if source.residency == "streamed" else 0
-        with residency.Streamed(module, component.part, weights, place, keep=keep) as blocks:
+        with (
+            _loras(source, module) as loras,
+            residency.Streamed(module, component.part, loras.adjust(weights), place, keep=keep) as blocks,
+        ):
             yield module, blocks
     finally:
         _free(source, module)

@@ -74,7 +74,8 @@ def source_of(plan: JobPlan, stage: str | None = None) -> Source:
         raise CheckpointError(
             f"the files of model {plan.model} are not here. Get them: wan2-i2v models pull {plan.model}"
         )
-    source = Source(plan.model_files, plan.device, plan.dtype)
+    loras = tuple(lora for lora in plan.loras if stage == f"denoise {lora.expert}")
+    source = Source(plan.model_files, plan.device, plan.dtype, loras=loras)
     peak = peak_of(plan, stage)
     if peak is None:
         return source

@@ -45,7 +45,7 @@ def planned(images: Sequence[str], options: Mapping[str, Any], *, runnable: bool
 def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The request fields that the flags set; a preset fills those that the flags leave out."""
     fields = {name: value for name, value in options.items() if name in GenerateRequest.model_fields}
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None and value != []}
     if options["cfg"] is not None:
         given = {"guidance_scale_high": options["cfg"], "guidance_scale_low": options["cfg"]} | given
     return _preset(options["preset"]) | given

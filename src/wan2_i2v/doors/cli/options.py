@@ -35,6 +35,9 @@ FLAGS = (
     Flag("seed", CLIP, ("--seed",)),
     Flag("crop", CLIP, ("--crop",)),
     Flag("background", CLIP, ("--background",)),
+    Flag("loras", SAMPLING, ("--lora",)),
+    Flag("loras_high", SAMPLING, ("--lora-high",)),
+    Flag("loras_low", SAMPLING, ("--lora-low",)),
     Flag("recipe", SAMPLING, ("--recipe",)),
     Flag("num_inference_steps", SAMPLING, ("--steps", "-s")),
     Flag("sampler", SAMPLING, ("--sampler",)),
@@ -102,7 +105,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _annotation(flag: Flag) -> Any:
     info = GenerateRequest.model_fields[flag.field]
-    default = "" if info.default in (None, False, "") else f"; default {info.default}"
+    default = "" if info.default in (None, False, "", ()) else f"; default {info.default}"
     kind = _plain(info.annotation)
     number = kind in (int, float)
     option = typer.Option(
@@ -116,7 +119,12 @@ def _annotation(flag: Flag) -> Any:
 
 
 def _plain(annotation: Any) -> Any:
-    """The type that a command line can parse: without None and without limits, which the request checks itself."""
+    """The type that a command line can parse: without None and without limits, which the request checks itself.
+
+    A tuple of texts becomes a list: the flag may be repeated.
+    """
+    if get_origin(annotation) is tuple:
+        return list[str]
     if get_origin(annotation) in (Union, UnionType):
         return _plain(next(option for option in get_args(annotation) if option is not NoneType))
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

@@ -67,6 +67,7 @@ def _facts(plan: JobPlan) -> Table:
         ),
         ("seed", str(plan.seed)),
         ("model", f"{plan.model} on {plan.device} in {plan.dtype}{absent}"),
+        *((f"LoRA, {lora.expert}", lora.about) for lora in plan.loras),
         ("sampling", f"{plan.recipe}: {plan.sampler}, {plan.scheduler}, shift {plan.flow_shift:g}{boundary}"),
         ("guidance", plan.guidance),
         ("output", f"{places.final_path(plan)} (crf {plan.crf})"),

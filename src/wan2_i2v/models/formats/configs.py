@@ -78,3 +78,33 @@ CONFIG: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "vae": vae_config,
     "text_encoder": umt5_config,
 }
+
+
+def transformer_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all parameters of an I2V A14B transformer of this configuration, as diffusers builds it."""
+    dim, ffn, text = config["num_attention_heads"] * config["attention_head_dim"], config["ffn_dim"], config["text_dim"]
+    patch = tuple(config["patch_size"])
+    linear = {
+        "condition_embedder.time_embedder.linear_1": (dim, config["freq_dim"]),
+        "condition_embedder.time_embedder.linear_2": (dim, dim),
+        "condition_embedder.time_proj": (6 * dim, dim),
+        "condition_embedder.text_embedder.linear_1": (dim, text),
+        "condition_embedder.text_embedder.linear_2": (dim, dim),
+        "proj_out": (config["out_channels"] * math.prod(patch), dim),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "patch_embedding.weight": (dim, config["in_channels"], *patch),
+        "patch_embedding.bias": (dim,),
+        "scale_shift_table": (1, 2, dim),
+    }
+    for index in range(config["num_layers"]):
+        block = f"blocks.{index}"
+        linear |= {f"{block}.ffn.net.0.proj": (ffn, dim), f"{block}.ffn.net.2": (dim, ffn)}
+        shapes |= {f"{block}.scale_shift_table": (1, 6, dim)}
+        shapes |= {f"{block}.norm2.weight": (dim,), f"{block}.norm2.bias": (dim,)}
+        for attention in (f"{block}.attn1", f"{block}.attn2"):
+            linear |= dict.fromkeys((f"{attention}.to_{end}" for end in ("q", "k", "v", "out.0")), (dim, dim))
+            shapes |= {f"{attention}.norm_q.weight": (dim,), f"{attention}.norm_k.weight": (dim,)}
+    for name, shape in linear.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes

@@ -102,11 +102,12 @@ def apply_loras(
     """
     if module in _applied:
         raise ValueError("this module has LoRAs on already; call remove() on those first")
+    shapes = {name: tuple(value.shape) for name, value in module.named_parameters()}
     reports: list[LoraReport] = []
     branches: dict[str, tuple[Branch, ...]] = {}
     deltas: dict[str, tuple[Delta, ...]] = {}
     for spec in specs:
-        loaded, report = read_lora(spec, module, expert)
+        loaded, report = read_lora(spec, shapes, expert)
         reports.append(report)
         if spec.strength == 0:
             continue

@@ -1,7 +1,7 @@
-"""One LoRA file read for one transformer: `read_lora(spec, module)` → branches, deltas and a report.
+"""One LoRA file read for one transformer: `read_lora(spec, shapes)` → branches, deltas and a report.
 
-Every stored tensor ends up matched or in the report with the reason why not. Nothing is computed here: tensors stay
-views of the mapped file. Scale of a low-rank pair: alpha / rank (1 without alpha), times the user's strength.
+Which tensor belongs where is settled in `matching`. Nothing is computed here: tensors stay views of the mapped file.
+Scale of a low-rank pair: alpha / rank (1 without alpha), times the user's strength.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from wan2_i2v.errors import CheckpointError, InvalidRequest
-from wan2_i2v.models.formats.files import Reader, open_reader
-from wan2_i2v.models.formats.headers import Header, read_header
-from wan2_i2v.models.formats.identify import expect, noise_hint
+from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.models.formats.configs import Shapes
+from wan2_i2v.models.formats.files import open_reader
+from wan2_i2v.models.formats.headers import Header
 from wan2_i2v.models.lora.branch import Branch
-from wan2_i2v.models.lora.names import Grouped, LayerNames, group, made_for, other_kind, style
+from wan2_i2v.models.lora.matching import Matching, expert_notes, is_linear, match_file, parameters
+from wan2_i2v.models.lora.names import style
 
 Delta = tuple[torch.Tensor, float]
 
@@ -42,19 +43,25 @@ class LoraReport:
 
     path: Path
     strength: float
-    style: str
-    matched: tuple[str, ...]
-    unmatched: tuple[tuple[str, str], ...]
+    matching: Matching
     notes: tuple[str, ...] = ()
+
+    @property
+    def style(self) -> str:
+        return style(self.matching.header.tensors)
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        return self.matching.matched
+
+    @property
+    def unmatched(self) -> tuple[tuple[str, str], ...]:
+        return self.matching.unmatched
 
     def describe(self) -> str:
         """One line for people; unmatched names are counted by reason."""
-        total = len(self.matched) + len(self.unmatched)
-        reasons = sorted({reason for _, reason in self.unmatched})
-        left = f"; {len(self.unmatched)} not used ({'; '.join(reasons[:3])})" if self.unmatched else ""
         notes = "".join(f". {note}" for note in self.notes)
-        used = f"{len(self.matched)} of {total} tensors match"
-        return f"{self.path.name} × {self.strength:g}: {used} ({self.style} names){left}{notes}"
+        return f"{self.path.name} × {self.strength:g}: {self.matching.describe()}{notes}"
 
 
 @dataclass
@@ -63,138 +70,54 @@ class LoadedLora:
 
     branches: dict[str, Branch] = field(default_factory=dict)
     deltas: dict[str, list[Delta]] = field(default_factory=dict)
-    matched: list[str] = field(default_factory=list)
-    unmatched: list[tuple[str, str]] = field(default_factory=list)
 
 
-class _Misfit(Exception):
-    """A layer's tensors cannot act on this model; the text says why."""
+def read_lora(spec: LoraSpec, shapes: Shapes, expert: str | None) -> tuple[LoadedLora, LoraReport]:
+    """Read a file for a transformer whose parameters have `shapes`.
 
-
-def read_lora(spec: LoraSpec, module: torch.nn.Module, expert: str | None) -> tuple[LoadedLora, LoraReport]:
-    """Match a file's tensors with the transformer's layers.
-
-    Raises InvalidRequest for a strength that is no number; CheckpointError when the file is no LoRA, is another kind of
-    adapter, or matches nothing.
+    Raises InvalidRequest for a strength that is no number; CheckpointError as `match_file`.
     """
     if not math.isfinite(spec.strength):
         raise InvalidRequest("lora strength", spec.strength, "a finite number, 1.0 as trained")
-    header = read_header(spec.path)
-    expect(header, "lora")
-    kind = other_kind(header.tensors)
-    if kind:
-        raise CheckpointError(f"{spec.path} is {kind}, which is not supported. Get a plain LoRA.")
-    grouped = group(header.tensors)
-    loaded = _match(spec, header, grouped, module)
-    if not loaded.matched:
-        raise CheckpointError(_nothing_matched(spec.path, header, loaded))
-    report = LoraReport(
-        spec.path,
-        spec.strength,
-        style(header.tensors),
-        tuple(loaded.matched),
-        tuple(loaded.unmatched),
-        _notes(spec.path, expert),
-    )
-    return loaded, report
-
-
-def _match(spec: LoraSpec, header: Header, grouped: Grouped, module: torch.nn.Module) -> LoadedLora:
-    reader = open_reader(header)
-    shapes = {name: tuple(value.shape) for name, value in module.named_parameters()}
-    names = LayerNames(shapes)
-    scale_of = _peft_scale(header)
-    loaded = LoadedLora(unmatched=[(name, "of a kind that is not known") for name in grouped.unknown])
-    taken: set[str] = set()
-    for layer, roles in grouped.layers.items():
-        target = names.find(layer)
-        try:
-            if target is None:
-                raise _Misfit("no such layer in this model")
-            if target in taken:
-                raise _Misfit("names a layer a second time")
-            layer_of_file = _Layer(reader, roles, spec.strength, scale_of(target))
-            linear = None if target in shapes else module.get_submodule(target)
-            if isinstance(linear, torch.nn.Linear):
-                loaded.branches[target] = layer_of_file.branch((linear.out_features, linear.in_features))
-            else:
-                for key, delta in layer_of_file.deltas(target, shapes):
-                    loaded.deltas.setdefault(key, []).append(delta)
-        except _Misfit as misfit:
-            loaded.unmatched += [(name, str(misfit)) for name in sorted(roles.values())]
+    matching = match_file(spec.path, shapes)
+    reader, scale_of, loaded = open_reader(matching.header), _peft_scale(matching.header), LoadedLora()
+    for target, roles in matching.layers.items():
+        layer = _Layer({role: reader.read(name) for role, name in roles.items()}, spec.strength, scale_of(target))
+        if is_linear(target, shapes):
+            loaded.branches[target] = layer.branch()
         else:
-            taken.add(target)
-            loaded.matched += sorted(roles.values())
-    return loaded
+            for key, delta in layer.deltas(target, shapes):
+                loaded.deltas.setdefault(key, []).append(delta)
+    return loaded, LoraReport(spec.path, spec.strength, matching, expert_notes(spec.path, expert))
 
 
 class _Layer:
-    """The stored tensors of one layer and what they add. Methods raise _Misfit when they do not fit the model's."""
+    """The stored tensors of one layer by role, known to fit, and what they add."""
 
-    def __init__(self, reader: Reader, roles: Mapping[str, str], strength: float, scale: float) -> None:
-        self._tensors = {role: reader.read(name) for role, name in roles.items()}
-        self._strength = strength
-        self._scale = scale
+    def __init__(self, tensors: Mapping[str, torch.Tensor], strength: float, scale: float) -> None:
+        self._tensors, self._strength = tensors, strength
+        # down (rank, in) and up (out, rank); convolutions' further sides are folded in.
+        self._down, self._up = (tensors[role].flatten(1) if role in tensors else None for role in ("down", "up"))
+        self._scale = 1.0 if self._down is None else scale
+        if self._down is not None and "alpha" in tensors:
+            self._scale = float(tensors["alpha"]) / self._down.shape[0]
 
-    def branch(self, shape: tuple[int, int]) -> Branch:
-        """For a linear layer of `shape` (out, in)."""
-        down, up = self._pair()
-        if down is not None and up is not None and (up.shape[0], down.shape[1]) != shape:
-            raise _Misfit(f"made for a layer of {up.shape[0]} × {down.shape[1]}, this one is {shape[0]} × {shape[1]}")
-        diff = self._like("diff", shape)
-        bias = self._like("bias", shape[:1])
-        up_bias = self._like("up_bias", shape[:1])
-        if down is None and diff is None and bias is None:
-            raise _Misfit("has no tensor that acts")
-        return Branch(self._strength, self._factor(down), down, up, diff, bias, up_bias)
+    def branch(self) -> Branch:
+        """For a linear layer."""
+        diff, bias, up_bias = (self._tensors.get(role) for role in ("diff", "bias", "up_bias"))
+        return Branch(self._strength, self._scale, self._down, self._up, diff, bias, up_bias)
 
-    def deltas(self, target: str, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, Delta]]:
-        """For a layer that is no Linear (norms, modulation, the patch convolution): changes of whole parameters."""
-        weight, bias = (target, "") if target in shapes else (f"{target}.weight", f"{target}.bias")
+    def deltas(self, target: str, shapes: Shapes) -> list[tuple[str, Delta]]:
+        """For a layer that is no linear one (norms, modulation, the patch convolution): changes of whole parameters."""
+        weight, bias = parameters(target, shapes)
         found: list[tuple[str, Delta]] = []
-        down, up = self._pair()
-        if down is not None and up is not None:
-            if up.shape[0] * down.shape[1] != math.prod(shapes[weight]):
-                raise _Misfit(f"made for another shape than {shapes[weight]}")
-            product = (up.float() @ down.float()).reshape(shapes[weight])
-            found.append((weight, (product, self._strength * self._factor(down))))
-        diff = self._like("diff", shapes[weight])
-        if diff is not None:
-            found.append((weight, (diff, self._strength)))
-        if self._tensors.keys() & {"bias", "up_bias"} and bias not in shapes:
-            raise _Misfit("changes a bias that this layer does not have")
-        for role, factor in (("bias", 1.0), ("up_bias", self._factor(down))):
-            change = self._like(role, shapes.get(bias, ()))
-            if change is not None:
-                found.append((bias, (change, self._strength * factor)))
-        if not found:
-            raise _Misfit("has no tensor that acts")
+        if self._down is not None and self._up is not None:
+            product = (self._up.float() @ self._down.float()).reshape(shapes[weight])
+            found.append((weight, (product, self._strength * self._scale)))
+        for role, key, factor in (("diff", weight, 1.0), ("bias", bias, 1.0), ("up_bias", bias, self._scale)):
+            if role in self._tensors:
+                found.append((key, (self._tensors[role], self._strength * factor)))
         return found
-
-    def _pair(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """down (rank, in) and up (out, rank), or neither."""
-        down, up = self._tensors.get("down"), self._tensors.get("up")
-        if (down is None) != (up is None):
-            raise _Misfit("half of a low-rank pair")
-        if down is None or up is None:
-            return None, None
-        down, up = down.flatten(1), up.flatten(1)
-        if down.shape[0] != up.shape[1]:
-            raise _Misfit(f"a low-rank pair of unequal ranks {down.shape[0]} and {up.shape[1]}")
-        return down, up
-
-    def _like(self, role: str, shape: tuple[int, ...]) -> torch.Tensor | None:
-        tensor = self._tensors.get(role)
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise _Misfit(f"made for {tuple(tensor.shape)}, this one is {shape}")
-        return tensor
-
-    def _factor(self, down: torch.Tensor | None) -> float:
-        if down is None:
-            return 1.0
-        if "alpha" in self._tensors:
-            return float(self._tensors["alpha"]) / down.shape[0]
-        return self._scale
 
 
 def _peft_scale(header: Header) -> Callable[[str], float]:
@@ -216,26 +139,3 @@ def _peft_scale(header: Header) -> Callable[[str], float]:
         return alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)
 
     return scale
-
-
-def _notes(path: Path, expert: str | None) -> tuple[str, ...]:
-    hint = noise_hint(path)
-    if hint is None or expert in (None, "single", hint):
-        return ()
-    return (f"its name says {hint} noise and it is used on the {expert}-noise expert",)
-
-
-def _nothing_matched(path: Path, header: Header, loaded: LoadedLora) -> str:
-    names = sorted(header.tensors)
-    foreign = made_for(names)
-    reasons = sorted({reason for _, reason in loaded.unmatched if reason.startswith("made for")})
-    if foreign:
-        why = f"it was made for {foreign}"
-    elif reasons:
-        why = f"its layers have other sizes ({reasons[0]}): it was made for another Wan model"
-    else:
-        why = f"none of its names is known (first: {names[0]})"
-    return (
-        f"{path} changes nothing in this model: {why}. Its {len(names)} tensors have {style(names)} names. "
-        "Get a LoRA for Wan2.2 (or Wan 2.1) 14B."
-    )

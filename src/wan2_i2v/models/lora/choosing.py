@@ -1,0 +1,160 @@
+"""The LoRAs that a request names → what each expert gets, matched from headers before any weight loads. No torch.
+
+A name is `FILE[:strength]`: a path, a row of the catalog, or a file in ComfyUI's loras folder (with or without its
+ending). `loras` go to the expert that the file's own name speaks of, else to both. Imported by the API.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wan2_i2v.errors import CheckpointError, InvalidRequest, nearest
+from wan2_i2v.models import shelf
+from wan2_i2v.models.book import LoraEntry, book
+from wan2_i2v.models.formats.configs import transformer_config, transformer_shapes
+from wan2_i2v.models.formats.headers import fingerprint, read_header
+from wan2_i2v.models.formats.identify import noise_hint
+from wan2_i2v.models.lora.matching import expert_notes, match_file
+from wan2_i2v.plan import LoraPlan
+from wan2_i2v.request import GenerateRequest
+from wan2_i2v.rows import ModelRow
+from wan2_i2v.schedule import Expert
+
+MAX_STRENGTH = 10.0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One file on one expert."""
+
+    expert: Expert
+    path: Path
+    strength: float
+    recipe: str
+
+
+def choose(request: GenerateRequest, model: ModelRow) -> tuple[LoraPlan, ...]:
+    """Every LoRA of a request on every expert that it acts on, in the order given.
+
+    Raises InvalidRequest for a name or strength that cannot be, CheckpointError for a file that is not here, is no LoRA
+    or changes nothing in this model.
+    """
+    return tuple(_planned(wanted, model) for wanted in _wanted(request, model))
+
+
+def _named(request: GenerateRequest) -> Iterator[tuple[str, str]]:
+    for field in ("loras", "loras_high", "loras_low"):
+        yield from ((field, text) for text in getattr(request, field))
+
+
+def _wanted(request: GenerateRequest, model: ModelRow) -> Iterator[_Wanted]:
+    merged = model.boundary_ratio is None
+    for field, text in _named(request):
+        name, strength = _split(field, text)
+        if merged and field != "loras":
+            raise InvalidRequest(field, text, f"nothing: {model.name} is one merged expert", "Use --lora.")
+        row = book().loras.get(name)
+        files = _row_files(field, text, name, row, merged) if row else {"both": _find(field, name)}
+        trained = row.strength if row else 1.0
+        factor = trained if strength is None else strength
+        for side, path in files.items():
+            recipe = row.recipe or "" if row else ""
+            yield from (_Wanted(expert, path, factor, recipe) for expert in _experts(field, side, path, merged))
+
+
+def _experts(field: str, side: str, path: Path, merged: bool) -> tuple[Expert, ...]:
+    if merged:
+        return ("single",)
+    said = side if side != "both" else noise_hint(path)
+    if field == "loras_high":
+        return ("high",) if side != "low" else ()
+    if field == "loras_low":
+        return ("low",) if side != "high" else ()
+    return ("high",) if said == "high" else ("low",) if said == "low" else ("high", "low")
+
+
+def _split(field: str, text: str) -> tuple[str, float | None]:
+    """`FILE:0.8` → the file and 0.8; what does not end in a number is a name as a whole."""
+    name, colon, end = text.rpartition(":")
+    try:
+        strength = float(end) if colon and name else None
+    except ValueError:
+        strength = None
+    if strength is None:
+        return text, None
+    if not math.isfinite(strength) or abs(strength) > MAX_STRENGTH:
+        raise InvalidRequest(field, text, f"a strength from -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}, 1 as trained")
+    return name, strength
+
+
+def _row_files(field: str, text: str, name: str, row: LoraEntry, merged: bool) -> dict[str, Path]:
+    """The files of a catalog row by side."""
+    if merged and not row.both:
+        raise InvalidRequest(field, text, "a LoRA for one merged expert", f"{name} is a pair for two experts.")
+    return {side: _row_file(name, named) for side, named in row.roles().items()}
+
+
+def _row_file(name: str, named: str) -> Path:
+    entry = book().files.get(named)
+    path = shelf.locate(entry) if entry else Path(named).expanduser()
+    if path is None or not path.is_file():
+        raise CheckpointError(
+            f"LoRA {name} is not here ({entry.name if entry else path}). Get it: wan2-i2v models pull {name}"
+        )
+    return path.absolute()
+
+
+def _find(field: str, name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.absolute()
+    root = shelf.comfyui_models()
+    folder = root / "loras" if root else Path()
+    files = sorted(folder.rglob("*.safetensors")) if root else []
+    here = next((file for file in files if name in (file.name, file.stem, str(file.relative_to(folder)))), None)
+    if here is None:
+        known = [*book().loras, *(file.name for file in files)]
+        raise InvalidRequest(field, name, "a LoRA file, or a name of the catalog", nearest(name, known))
+    return here
+
+
+def _planned(wanted: _Wanted, model: ModelRow) -> LoraPlan:
+    matching = match_file(wanted.path, _shapes(model))
+    return LoraPlan(
+        expert=wanted.expert,
+        path=str(wanted.path),
+        fingerprint=fingerprint(matching.header),
+        strength=wanted.strength,
+        matched=len(matching.matched),
+        unmatched=len(matching.unmatched),
+        bytes=sum(matching.header.tensors[name].nbytes for name in matching.matched),
+        about=f"{wanted.path.name} × {wanted.strength:g}: "
+        + ". ".join((matching.describe(), *expert_notes(wanted.path, wanted.expert))),
+        recipe=wanted.recipe,
+    )
+
+
+def _shapes(model: ModelRow) -> dict[str, tuple[int, ...]]:
+    """The parameters of the row's experts. Heads do not matter: they divide no shape."""
+    return transformer_shapes(
+        transformer_config({})
+        | {
+            "num_attention_heads": 1,
+            "attention_head_dim": model.dim,
+            "ffn_dim": model.ffn_dim,
+            "num_layers": model.num_layers,
+            "text_dim": model.text_dim,
+        }
+    )
+
+
+def check_unchanged(loras: Iterable[LoraPlan]) -> None:
+    """Raise InvalidRequest when a file is not the one that a job was begun with, CheckpointError when it is gone."""
+    for lora in loras:
+        if fingerprint(read_header(Path(lora.path))) != lora.fingerprint:
+            raise InvalidRequest(
+                "loras", lora.path, "the file that the job was begun with", "It has changed since; start the job anew."
+            )
