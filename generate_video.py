@@ -15,7 +15,7 @@ from typing import Any
 
 from wan2_i2v import api
 from wan2_i2v.doors.cli import output, running
-from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
+from wan2_i2v.errors import Cancelled, InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.presets import DEFAULT_PROMPT, MOUTH_NEGATIVE
 from wan2_i2v.request import GenerateRequest
 
@@ -126,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = vars(parser().parse_args(arguments))
+    output.be_printable()
     try:
         values = resolve(flags, os.environ)
         prepared = api.prepare(requests(values), rename=values["job_id"] is None)
@@ -135,6 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise order
             orders.append(order)
         codes = running.run(orders, quiet=False, as_json=False)
+    except KeyboardInterrupt:
+        output.say("error: cancelled before anything was begun.")
+        return Cancelled.exit_code
     except Exception as error:
         if os.environ.get("WAN2_I2V_DEBUG") == "1":
             raise

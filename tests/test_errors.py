@@ -78,6 +78,7 @@ def test_nearest():
         (MemoryError(), OutOfMemory, "resume"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), OutOfMemory, "Tried to allocate"),
         (OSError(errno.ENOSPC, "No space left on device"), OutputError, "disk full"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), OutputError, "disk full"),
         (PermissionError(errno.EACCES, "Permission denied"), OutputError, "--output"),
         (OSError(errno.EROFS, "Read-only file system"), OutputError, "not allowed"),
         (ValueError("odd"), Wan2I2VError, "ValueError: odd"),

@@ -374,7 +374,7 @@ CONTENTS = {
     "matroska": (b"\x1aE\xdf\xa3" + b"\0" * 100, "video"),
     "png header only": (b"\x89PNG\r\n\x1a\n", "allowed"),
     "png without pixels": (png(header(32, 32), (b"IEND", b"")), "damaged"),
-    "bomb": (png(header(60000, 60000), (b"IDAT", zlib.compress(b"\0" * 1000))), "megapixels"),
+    "bomb": (png(header(60000, 60000), (b"IDAT", zlib.compress(b"\0" * 1000))), "This one has 3,600 megapixels"),
     "just above the limit": (png(header(14000, 12501), (b"IDAT", zlib.compress(b"\0" * 1000))), "14000×12501"),
 }
 

@@ -117,11 +117,21 @@ def test_two_jobs_of_one_output_are_refused(tmp_path):
 def test_a_full_disk_is_found_for_all_jobs_together(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     jobs = [plans.plan(output=str(tmp_path), job_id=f"j{n}", num_frames=81, width=832, height=480) for n in range(8)]
-    need = 2 * 0.2 * 832 * 480 * 81
+    video = 0.2 * 832 * 480 * 81
+    need = 2 * video + 2 * 4 * 36 * 21 * 60 * 104
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**9, 0, int(4 * need)))
     places.check_writable(*jobs[:3])
-    with pytest.raises(OutputError, match=r"has 52 MB free; the videos may need 104 MB"):
+    with pytest.raises(
+        OutputError, match=rf"has {4 * need / 1e6:.1f} MB free; videos and artifacts may need {8 * need / 1e6:.1f} MB"
+    ):
         places.check_writable(*jobs)
+
+
+def test_the_folder_of_the_jobs_must_take_files_too(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WAN2_I2V_OUTPUT", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match=r"where jobs keep their artifacts: Not a directory.*WAN2_I2V_OUTPUT"):
+        places.check_writable(plans.plan(output=str(tmp_path / "videos")))
 
 
 def test_a_rate_that_gif_cannot_keep_is_found_early(tmp_path):

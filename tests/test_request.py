@@ -165,3 +165,12 @@ def test_anything_is_a_request_or_a_refusal_that_names_a_given_field(fields):
         assert "allowed: " in str(error)
     else:
         assert request.image
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("steps", "num_inference_steps"), ("positive_prompt", "prompt"), ("length", "num_frames")]
+)
+def test_names_of_flags_and_of_the_old_container_lead_to_the_field(name, meant):
+    for refuse in (lambda: GenerateRequest(image="a.png", **{name: 1}), lambda: check_known({name: 1})):
+        with pytest.raises(InvalidRequest, match=f"Did you mean '{meant}'"):
+            refuse()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -166,7 +167,9 @@ def translate(error: BaseException, doing: str) -> Wan2I2VError:
     text = f"{type(error).__name__}: {error}"
     if is_out_of_memory(error):
         return OutOfMemory(f"out of memory while {doing} ({text}). Run the job again with `wan2-i2v resume`.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or os.strerror(errno.ENOSPC) in str(error):
+        # Libraries written in Rust say it in words only.
         return OutputError(f"disk full while {doing} ({text}). Free some space, then `wan2-i2v resume` the job.")
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"not allowed to write while {doing} ({text}). Choose another --output folder.")

@@ -196,7 +196,7 @@ def _decode(path: Path) -> _Decoded:
     except UnidentifiedImageError:
         raise InvalidImage("image", str(path), READABLE, _what_it_is(path)) from None
     except Image.DecompressionBombError as error:
-        raise _too_large(path, f"more ({error})") from None
+        raise _too_large(path, _pixels(error)) from None
     except PermissionError as error:
         raise InvalidImage("image", str(path), "a readable file", "Check its permissions.") from error
     except Exception as error:
@@ -234,6 +234,12 @@ def _register_heif() -> None:
 def _too_large(path: Path, size: str) -> InvalidImage:
     allowed = f"a picture of at most {MAX_PIXELS // 10**6} megapixels"
     return InvalidImage("image", str(path), allowed, f"This one has {size}: save a smaller copy.")
+
+
+def _pixels(error: Image.DecompressionBombError) -> str:
+    """The size in Pillow's refusal, which comes before the picture can be asked."""
+    found = re.search(r"(\d+) pixels", str(error))
+    return f"{int(found[1]) / 1e6:,.0f} megapixels" if found else "more"
 
 
 def _what_it_is(path: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from wan2_i2v.errors import InvalidRequest, OutputError
@@ -17,7 +18,7 @@ from wan2_i2v.settings import Settings
 from wan2_i2v.workspace import Workspace
 
 BYTES_PER_PIXEL: dict[Container, float] = {"mp4": 0.2, "webm": 0.15, "gif": 1.0, "webp": 0.3, "png": 3.0}
-"""A generous size of one pixel of one frame in the file; the video exists twice for a moment."""
+"""A generous size of one pixel of one frame in the file; the video lies in the job's folder too."""
 
 
 def clip_format(plan: JobPlan) -> ClipFormat:
@@ -66,7 +67,7 @@ def check_writable(*plans: JobPlan) -> None:
     Raises OutputError for a place that cannot be written, has no room or is taken, InvalidRequest for a bad name.
     """
     takers: dict[Path, str] = {}
-    needed: dict[Path, float] = {}
+    needed: list[tuple[Path, float]] = []
     for plan in plans:
         clip_format(plan)
         target = final_path(plan)
@@ -80,9 +81,10 @@ def check_writable(*plans: JobPlan) -> None:
             folder = _check_place(plan, target)
         except OSError as error:
             raise OutputError(f"cannot write {target}: {error.strerror}. Choose another --output.") from error
-        needed[folder] = needed.get(folder, 0.0) + _estimate(plan)
-    for folder, size in needed.items():
-        _check_room(folder, size)
+        needed.append((folder, _estimate(plan)))
+    if plans:
+        needed.append((_check_jobs(), sum(map(_working_estimate, plans))))
+    _check_room(needed)
 
 
 def _check_place(plan: JobPlan, target: Path) -> Path:
@@ -93,6 +95,23 @@ def _check_place(plan: JobPlan, target: Path) -> Path:
     folder = next(parent for parent in target.absolute().parents if parent.exists())
     with tempfile.NamedTemporaryFile(prefix=f".{sidecar_path(target).name}-", dir=folder):
         return folder
+
+
+def _check_jobs() -> Path:
+    """The nearest existing folder above the jobs' folders, proven writable.
+
+    Raises OutputError.
+    """
+    jobs = Settings().jobs.absolute()
+    folder = next(parent for parent in (jobs, *jobs.parents) if parent.exists())
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".job-", dir=folder):
+            return folder
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {jobs}, where jobs keep their artifacts: {error.strerror}. "
+            "Set WAN2_I2V_OUTPUT to another folder."
+        ) from error
 
 
 def _is_video_of(plan: JobPlan, target: Path) -> bool:
@@ -117,14 +136,26 @@ def check_sidecar(video: Path) -> None:
 
 
 def _estimate(plan: JobPlan) -> float:
-    """Bytes that the video needs while it is finished; see BYTES_PER_PIXEL."""
-    return 2 * BYTES_PER_PIXEL[plan.container] * plan.width * plan.height * plan.num_frames
+    """Bytes of the video; see BYTES_PER_PIXEL."""
+    return BYTES_PER_PIXEL[plan.container] * plan.width * plan.height * plan.num_frames
 
 
-def _check_room(folder: Path, needed: float) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OutputError(
-            f"{folder} has {free / 1e6:,.0f} MB free; the videos may need {needed / 1e6:,.0f} MB. "
-            "Free some space or choose another --output."
-        )
+def _working_estimate(plan: JobPlan) -> float:
+    """Bytes that a job's own folder needs: 36 latent channels of float32, written anew beside the old, and the clip."""
+    latent = plan.latent
+    return 2 * 4 * 36 * latent.frames * latent.height * latent.width + _estimate(plan)
+
+
+def _check_room(needed: Sequence[tuple[Path, float]]) -> None:
+    """Raise OutputError when a disk has less room than all that is to lie on it; folders share disks."""
+    disks: dict[int, tuple[Path, float]] = {}
+    for folder, size in needed:
+        first, sum_before = disks.get(folder.stat().st_dev, (folder, 0.0))
+        disks[folder.stat().st_dev] = first, sum_before + size
+    for folder, size in disks.values():
+        free = shutil.disk_usage(folder).free
+        if free < size:
+            raise OutputError(
+                f"{folder} has {free / 1e6:,.1f} MB free; videos and artifacts may need {size / 1e6:,.1f} MB. "
+                "Free some space, choose another --output, or set WAN2_I2V_OUTPUT."
+            )

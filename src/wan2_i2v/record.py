@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from wan2_i2v.plan import JobPlan
 
@@ -48,6 +48,7 @@ class Verification(BaseModel):
 
     checks: tuple[Check, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)

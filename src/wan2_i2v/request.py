@@ -31,6 +31,13 @@ MAX_SEED = 2**63 - 1
 ALLOWED = {"background": "a colour such as white or #ffffff", "device": "auto, cpu, cuda or cuda:N"}
 """What is allowed, for fields where pydantic's own words would not help."""
 
+OTHER_NAMES = {
+    "input_image": "image", "positive_prompt": "prompt", "text": "prompt", "length": "num_frames",
+    "frames": "num_frames", "steps": "num_inference_steps", "cfg": "guidance_scale_high", "shift": "flow_shift",
+    "boundary": "boundary_ratio", "sampler_name": "sampler", "format": "container",
+}  # fmt: skip
+"""What fields are called by the command line's flags and by the old container, where no spelling leads there."""
+
 Scale = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
 Loras = tuple[Annotated[str, Field(min_length=1)], ...]
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
@@ -138,7 +145,13 @@ def check_known(names: Mapping[str, Any], cls: type[BaseModel] = GenerateRequest
     """Raise InvalidRequest for the first key of `names` that is no field of `cls`, suggesting the nearest."""
     for name in names:
         if name not in cls.model_fields:
-            raise InvalidRequest(str(name), names[name], "a known field", nearest(str(name), cls.model_fields))
+            raise InvalidRequest(str(name), names[name], "a known field", _meant(str(name), cls))
+
+
+def _meant(name: str, cls: type[BaseModel]) -> str:
+    """A sentence that names the field which an unknown `name` most likely stands for."""
+    known = OTHER_NAMES.get(name)
+    return f"Did you mean {known!r}?" if known in cls.model_fields else nearest(name, cls.model_fields)
 
 
 def _first_problem(error: ValidationError, cls: type[BaseModel]) -> InvalidRequest:
@@ -147,7 +160,7 @@ def _first_problem(error: ValidationError, cls: type[BaseModel]) -> InvalidReque
     field = ".".join(str(part) for part in problem["loc"]) or cls.__name__
     given = problem.get("input")
     if problem["type"] == "extra_forbidden":
-        return InvalidRequest(field, given, "a known field", nearest(field, cls.model_fields))
+        return InvalidRequest(field, given, "a known field", _meant(field, cls))
     if problem["type"] == "missing":
         return InvalidRequest(field, None, "a value; this field is required")
     return InvalidRequest(field, given, _allowed(field, cls, problem))

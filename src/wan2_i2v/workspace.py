@@ -89,10 +89,12 @@ class Workspace:
         """
         if not self.plan.is_file():
             raise JobNotFound(f"{self.root} holds no plan.json; give a job id or the job's folder.")
-        return JobPlan.model_validate_json(self.plan.read_text())
+        return JobPlan.model_validate_json(self.plan.read_text(encoding="utf-8"))
 
     def load_record(self) -> Record | None:
-        return Record.model_validate_json(self.record.read_text()) if self.record.is_file() else None
+        if not self.record.is_file():
+            return None
+        return Record.model_validate_json(self.record.read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager
@@ -106,8 +108,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        _flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         if not overwrite:
             _claim(temporary, path)
@@ -142,8 +143,7 @@ def replacing_folder(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         for entry in temporary.iterdir():
-            with entry.open("rb") as written:
-                os.fsync(written.fileno())
+            _flush(entry)
         sync_folder(temporary)
         if path.exists():
             if not overwrite:
@@ -176,6 +176,12 @@ def sweep(path: Path) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+def _flush(file: Path) -> None:
+    """Put a file's bytes on the disk. Opened for writing, which Windows wants for that."""
+    with file.open("r+b") as written:
+        os.fsync(written.fileno())
 
 
 def sync_folder(folder: Path) -> None:

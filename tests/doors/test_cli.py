@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from wan2_i2v.doors.cli import main
+from wan2_i2v.doors.cli.reference import page
 from wan2_i2v.record import Record
 
 PLAN_KEYS = {
@@ -127,10 +129,11 @@ def test_plan_for_people(capsys, small):
     [
         (["pictures/none.png"], 2, "image: got"),
         (["pictures/boat.png", "-l", "0"], 2, "num_frames: got '0'"),
-        (["pictures/boat.png", "--cfg", "-1"], 2, "guidance_scale_high: got '-1'"),
+        (["pictures/boat.png", "--cfg", "-1"], 2, "The flag is --cfg-high or --cfg."),
         (["pictures/boat.png", "--fps", "nan"], 2, "fps: got 'nan'"),
-        (["pictures/boat.png", "-s", "many"], 2, "num_inference_steps: got 'many'"),
-        (["pictures/boat.png", "--sampler", "ddim"], 2, "lcm"),
+        (["pictures/boat.png", "-s", "many"], 2, "The flag is --steps."),
+        (["pictures/boat.png", "-s", "0"], 2, "num_inference_steps: got '0'; allowed: a whole number from 1 to 200"),
+        (["pictures/boat.png", "--sampler", "ddim"], 2, "sampler: got 'ddim'; allowed: one of lcm, euler, unipc."),
         (["pictures/boat.png", "--stepps", "3"], 2, "--steps"),
         (["pictures/boat.png", "--preset", "firework"], 2, "Did you mean 'fireworks'?"),
         (["pictures/boat.png", "--batch-size", "0"], 2, "batch_size: got 0"),
@@ -269,3 +272,63 @@ def test_version_and_completion(capsys, monkeypatch):
         main([])
     assert stopped.value.code == 0
     assert "_WAN2_I2V_COMPLETE=complete_bash" in capsys.readouterr().out
+
+
+def completed(words: str, monkeypatch, capsys) -> list[str]:
+    """What bash offers for the last of `words`."""
+    monkeypatch.setenv("_WAN2_I2V_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    with pytest.raises(SystemExit):
+        main([])
+    return capsys.readouterr().out.split()
+
+
+def test_completion_knows_commands_flags_choices_and_jobs(capsys, monkeypatch):
+    for name in ("boat-1", "house-2"):
+        folder = Path("output/jobs", name)
+        folder.mkdir(parents=True)
+        (folder / "plan.json").touch()
+    assert completed("wan2-i2v gen", monkeypatch, capsys) == ["generate"]
+    assert completed("wan2-i2v plan --sam", monkeypatch, capsys) == ["--sampler"]
+    assert completed("wan2-i2v plan --sampler ", monkeypatch, capsys) == ["lcm", "euler", "unipc"]
+    assert completed("wan2-i2v plan --preset st", monkeypatch, capsys) == ["static-portrait"]
+    assert completed("wan2-i2v resume bo", monkeypatch, capsys) == ["boat-1"]
+
+
+def test_every_command_speaks_json_errors_included(capsys, checkpoint):
+    commands = {
+        "generate": ["nothing.png"], "plan": ["nothing.png"], "resume": ["nothing"], "inspect": ["nothing.mp4"],
+        "verify": ["nothing.mp4"], "analyze": ["nothing.png"], "prompt": ["--subject", "a", "text"],
+    }  # fmt: skip
+    for command, arguments in commands.items():
+        assert main([command, *arguments, "--json"]) in (2, 8), command
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert json.loads(said.err)["error"].keys() >= {"code", "message"}
+    assert main(["presets", "--json"]) == main(["prompt", "The boat sails.", "--json"]) == 0
+    assert all(map(json.loads, capsys.readouterr().out.splitlines()))
+    main(["doctor", "--json"])
+    assert "checks" in json.loads(capsys.readouterr().out)
+    assert set(re.findall(r"^## `wan2-i2v (\S+)`", page(), re.MULTILINE)) == {*commands, "presets", "doctor"}
+
+
+def test_a_narrow_encoding_of_the_pipe_is_no_crash(monkeypatch, small):
+    """A pipe on Windows knows the letters of one code page."""
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", pipe)
+    assert main(["plan", "pictures/boat.png", *small, "-p", "σ☃"]) == 0
+    assert main(["plan", "pictures/boat.png", *small, "-p", "σ☃", "--json"]) == 0
+    pipe.seek(0)
+    lines = pipe.read().splitlines()
+    assert any(r"\u03c3\u2603" in line for line in lines)
+    assert json.loads(lines[-1])["prompt"] == "σ☃"
+
+
+def test_an_interrupt_before_anything_runs(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wan2_i2v.doors.cli.inputs.planned", interrupted)
+    assert main(["generate", "pictures/boat.png"]) == 130
+    assert "error: cancelled before anything was begun." in capsys.readouterr().err

@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 import wan2_i2v
 from wan2_i2v.doors.cli import analyze, doctor, generate, inspect, output, plan, presets, prompt, resume, verify
-from wan2_i2v.errors import Wan2I2VError, translate
+from wan2_i2v.errors import Cancelled, Wan2I2VError, translate
 
 DEBUG_VARIABLE = "WAN2_I2V_DEBUG"
 
@@ -57,6 +57,7 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the codes are listed in `errors.py`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    output.be_printable()
     try:
         code = app(args=given, prog_name="wan2-i2v", standalone_mode=False)
     except TyperException as error:
@@ -70,4 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known = Wan2I2VError(f"{known}; {DEBUG_VARIABLE}=1 shows where")
         output.error(known, as_json="--json" in given)
         return known.exit_code
+    if code == Cancelled.exit_code:
+        # Typer answers Ctrl-C with this code and no word. While jobs run, `running` takes it; this is before.
+        output.error(Cancelled("cancelled before anything was begun."), as_json="--json" in given)
     return int(code or 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from wan2_i2v import api, joblist
 from wan2_i2v.api import Order
+from wan2_i2v.doors.cli.options import FLAGS
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, nearest
 from wan2_i2v.presets import PROMPT_PRESETS
 from wan2_i2v.request import GenerateRequest, describe_path
@@ -80,10 +81,26 @@ def _requests(images: Sequence[str], fields: dict[str, Any]) -> list[tuple[str, 
             path = describe_path(image)
             found += [(f"{path.name} line {row.line}", row.request) for row in joblist.read(path, fields)]
         else:
-            found += [(name, GenerateRequest(**(fields | {"image": name}))) for name in _pictures(image)]
+            found += [(name, _request(fields | {"image": name})) for name in _pictures(image)]
     if len(found) > 1 and "job_id" in fields:
         raise InvalidRequest("job_id", fields["job_id"], "one clip per --job-id", "Leave it out, or name it per row.")
     return found
+
+
+def _request(fields: dict[str, Any]) -> GenerateRequest:
+    """The request of these flags.
+
+    Raises InvalidRequest that names the flag too, where it is called otherwise than its field.
+    """
+    try:
+        return GenerateRequest(**fields)
+    except InvalidRequest as error:
+        flags = next((flag.names for flag in FLAGS if flag.field == error.field), ())
+        if not flags or f"--{error.field.replace('_', '-')}" in flags:
+            raise
+        also = " or --cfg" if error.field.startswith("guidance_scale") else ""
+        hint = f"{error.hint} The flag is {flags[0]}{also}.".strip()
+        raise InvalidRequest(error.field, error.given, error.allowed, hint) from None
 
 
 def _pictures(image: str) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from wan2_i2v.presets import PROMPT_PRESETS
 from wan2_i2v.request import GenerateRequest
 
 CLIP, SAMPLING, FILES = "Clip", "Sampling", "Files and machine"
@@ -59,6 +60,16 @@ FLAGS = (
     Flag("device", FILES, ("--device",)),
 )
 
+
+def _beginning(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """For shell completion: those of `choices` that begin with what was typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete
+
+
 EXTRA = {
     "cfg": Annotated[
         str | None,
@@ -76,7 +87,12 @@ EXTRA = {
     ],
     "preset": Annotated[
         str | None,
-        typer.Option("--preset", help="Prompts and length by name; see wan2-i2v presets", rich_help_panel=CLIP),
+        typer.Option(
+            "--preset",
+            help="Prompts and length by name; see wan2-i2v presets",
+            autocompletion=_beginning(tuple(PROMPT_PRESETS)),
+            rich_help_panel=CLIP,
+        ),
     ],
 }
 EXTRA_DEFAULTS: dict[str, Any] = {"batch_size": "1"}
@@ -107,15 +123,17 @@ def _annotation(flag: Flag) -> Any:
     info = GenerateRequest.model_fields[flag.field]
     default = "" if info.default in (None, False, "", ()) else f"; default {info.default}"
     kind = _plain(info.annotation)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
     number = kind in (int, float)
     option = typer.Option(
         *flag.names,
         help=f"{info.description}{default}",
-        metavar=kind.__name__.upper() if number else None,
+        metavar=kind.__name__.upper() if number else "|".join(choices) or None,
+        autocompletion=_beginning(choices) if choices else None,
         rich_help_panel=flag.panel,
     )
-    # Numbers reach the request as text: it refuses bad ones in the same words as every other door.
-    return Annotated[(str if number else kind) | None, option]
+    # Numbers and choices reach the request as text: it refuses bad ones in the same words as every other door.
+    return Annotated[(str if number or choices else kind) | None, option]
 
 
 def _plain(annotation: Any) -> Any:

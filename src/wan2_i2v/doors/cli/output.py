@@ -1,8 +1,13 @@
-"""How commands speak: results on stdout, everything else on stderr, JSON one object per line when asked."""
+"""How commands speak: results on stdout, everything else on stderr, JSON one object per line when asked.
+
+JSON is written in ASCII: a pipe on Windows may know no other letters.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -19,9 +24,16 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def be_printable() -> None:
+    """Let letters that a pipe's encoding lacks, as on Windows, come out as escapes instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def result(data: Any) -> None:
     """One JSON object on stdout, on one line."""
-    typer.echo(json.dumps(data, ensure_ascii=False, default=str))
+    typer.echo(json.dumps(data, default=str))
 
 
 def say(text: str) -> None:
@@ -32,7 +44,7 @@ def say(text: str) -> None:
 def error(problem: Wan2I2VError, *, as_json: bool, label: str = "") -> None:
     """An error on stderr: one line, or one JSON object. `label` names the picture or row among several."""
     if as_json:
-        say(json.dumps({"error": problem.to_dict() | ({"of": label} if label else {})}, ensure_ascii=False))
+        say(json.dumps({"error": problem.to_dict() | ({"of": label} if label else {})}))
     else:
         message = " ".join(str(problem).split())
         say(f"error: {label + ': ' if label and label not in message else ''}{message}")
@@ -41,6 +53,6 @@ def error(problem: Wan2I2VError, *, as_json: bool, label: str = "") -> None:
 def usage_error(message: str, *, as_json: bool) -> None:
     """An error of the command line itself, before any request exists."""
     if as_json:
-        say(json.dumps({"error": {"code": "usage", "message": message}}, ensure_ascii=False))
+        say(json.dumps({"error": {"code": "usage", "message": message}}))
     else:
         say(message if "\n" in message else f"error: {message} See wan2-i2v --help.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from typing import Annotated
 
 import typer
@@ -9,7 +10,18 @@ import typer
 from wan2_i2v.doors.cli.generate import first_failure
 from wan2_i2v.doors.cli.output import AsJson, Quiet
 
-Jobs = Annotated[list[str], typer.Argument(metavar="JOB", help="Job ids, or folders of jobs.", show_default=False)]
+
+def _ids(incomplete: str) -> list[str]:
+    """For shell completion: the jobs that begin with what was typed."""
+    from wan2_i2v.settings import Settings
+
+    return sorted(plan.parent.name for plan in Settings().jobs.glob(f"{glob.escape(incomplete)}*/plan.json"))
+
+
+Jobs = Annotated[
+    list[str],
+    typer.Argument(metavar="JOB", help="Job ids, or folders of jobs.", autocompletion=_ids, show_default=False),
+]
 
 
 def resume(jobs: Jobs, quiet: Quiet = False, json: AsJson = False) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ def run(orders: Sequence[api.Order], *, quiet: bool, as_json: bool) -> list[int]
         with cancelling() as cancelled, progress.watching(len(orders), silent=silent) as on_event:
             records = api.run(orders, on_event, cancelled)
     except Cancelled:
-        names = " ".join(str(order.workspace.root) for order in orders)
+        names = shlex.join(str(order.workspace.root) for order in orders)
         raise Cancelled(f"cancelled. Go on with: wan2-i2v resume {names}") from None
     return [_report(record, quiet=quiet, as_json=as_json) for record in records]
 
