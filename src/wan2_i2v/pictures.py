@@ -84,13 +84,15 @@ def find_picture(name: str, input_folder: Path) -> Path:
     )
 
 
-def read_facts(path: Path) -> ImageFacts:
+def read_facts(path: Path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """What the plan needs to know. The picture is decoded once, so that a damaged one is refused here.
+
+    One of more than `max_pixels` is refused before it is decoded.
 
     Raises InvalidImage.
     """
     digest = sha256(path)
-    decoded = _decode(path)
+    decoded = _decode(path, max_pixels)
     alpha = _layers(decoded.upright)[1]
     width, height = decoded.upright.size
     return ImageFacts(
@@ -180,7 +182,7 @@ def _check_file(path: Path) -> None:
         raise InvalidImage("image", str(path), "a readable file", f"{error.strerror}: check its path.") from error
 
 
-def _decode(path: Path) -> _Decoded:
+def _decode(path: Path, max_pixels: int = MAX_PIXELS) -> _Decoded:
     """Decode the first frame.
 
     Raises InvalidImage for what is no picture, damaged, too small, or too large to decode safely.
@@ -190,7 +192,7 @@ def _decode(path: Path) -> _Decoded:
         with warnings.catch_warnings():
             # Pillow warns of sizes below our limit, and of metadata that plays no part here.
             warnings.simplefilter("ignore")
-            return _load(path)
+            return _load(path, max_pixels)
     except (InvalidImage, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -205,12 +207,12 @@ def _decode(path: Path) -> _Decoded:
         raise InvalidImage("image", str(path), "a picture that can be decoded", hint) from error
 
 
-def _load(path: Path) -> _Decoded:
+def _load(path: Path, max_pixels: int) -> _Decoded:
     _register_heif()
     Image.init()
     with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise _too_large(path, f"{picture.width}×{picture.height}")
+        if picture.width * picture.height > max_pixels:
+            raise _too_large(path, f"{picture.width}×{picture.height}", max_pixels)
         if min(picture.size) < MIN_SIDE:
             allowed = f"a picture with sides of at least {MIN_SIDE} pixels"
             raise InvalidImage("image", str(path), allowed, f"This one is {picture.width}×{picture.height}.")
@@ -231,8 +233,8 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _too_large(path: Path, size: str) -> InvalidImage:
-    allowed = f"a picture of at most {MAX_PIXELS // 10**6} megapixels"
+def _too_large(path: Path, size: str, max_pixels: int = MAX_PIXELS) -> InvalidImage:
+    allowed = f"a picture of at most {max_pixels / 10**6:g} megapixels"
     return InvalidImage("image", str(path), allowed, f"This one has {size}: save a smaller copy.")
 
 

@@ -13,13 +13,19 @@ JSON_FIELDS = ("options", "progress", "error", "output")
 
 @dataclass(frozen=True)
 class NewJob:
-    """What is written when a job is accepted. `digest` tells the same submission from another one under the same id."""
+    """What is written when a job is accepted. `digest` tells the same submission from another one under the same id.
+
+    `options` belong to the door; `webhook` among them is a URL that is told when the job ends. `client` is who asked, `prompts` what is
+    searched.
+    """
 
     id: str
     digest: str
     request: str
     plan: str
     options: dict[str, Any] = field(default_factory=dict)
+    client: str = ""
+    prompts: str = ""
     priority: int = 0
     time_to_live: float | None = None
     execution_timeout: float | None = None
@@ -37,6 +43,7 @@ class StoredJob:
     request: str
     plan: str
     options: dict[str, Any]
+    client: str
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -54,6 +61,16 @@ class StoredJob:
     @property
     def is_over(self) -> bool:
         return self.state in TERMINAL
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook that is due: the job that ended, where to tell it, and how often that was tried."""
+
+    seq: int
+    job_id: str
+    url: str
+    attempts: int
 
 
 @dataclass(frozen=True)

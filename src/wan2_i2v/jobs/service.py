@@ -22,6 +22,7 @@ from wan2_i2v.errors import Wan2I2VError, translate
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.job import NewJob, StoredJob
 from wan2_i2v.jobs.lock import owning
+from wan2_i2v.jobs.shelf import Shelf
 from wan2_i2v.jobs.store import Store
 from wan2_i2v.jobs.worker import Limits, Worker
 from wan2_i2v.models import catalog
@@ -29,10 +30,13 @@ from wan2_i2v.plan import JobPlan, plan_job
 from wan2_i2v.record import Record
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.settings import Settings
-from wan2_i2v.workspace import Workspace, replacing
+from wan2_i2v.workspace import Workspace
 
 MAX_DRAWN_SEED = 2**32
 HOUSEKEEPING_SECONDS = 1.0
+SWEEP_SECONDS = 3600.0
+LOCKS = 64
+"""Submissions under different ids seldom wait for each other; two under one id always do."""
 DAY = 86_400.0
 
 
@@ -44,26 +48,34 @@ class ServiceSettings:
     device: str = "auto"
     database: str = ""
     max_queued: int = 10_000
+    max_queued_per_client: int | None = None
+    max_pixels: int = pictures.MAX_PIXELS
     retain_days: float = 30.0
     limits: Limits = field(default_factory=Limits)
     lock_folder: Path | None = None
+    url: str = ""
+    """Where this server is reached; the lock file of the device says so to other processes."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What a client asks. `fields` are those of GenerateRequest but for the picture and places."""
+    """What a client asks. `fields` are those of GenerateRequest but for the picture and places.
+
+    `picture` are its bytes, or the id of one that `Service.shelf` keeps. `options` belong to the door, see NewJob.
+    """
 
     fields: Mapping[str, Any]
-    picture: bytes
+    picture: bytes | str
     job_id: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    client: str = ""
     priority: int = 0
     time_to_live: float | None = None
     execution_timeout: float | None = None
 
     def digest(self) -> str:
         """Equal for the same submission: fields, options and picture."""
-        picture = hashlib.sha256(self.picture).hexdigest()
+        picture = self.picture if isinstance(self.picture, str) else hashlib.sha256(self.picture).hexdigest()
         said = json.dumps([dict(self.fields), dict(self.options), picture], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
@@ -78,13 +90,15 @@ class Service:
         self.jobs.mkdir(parents=True, exist_ok=True)
         self.device = devices.detect(settings.device)
         self.model = catalog.find(settings.model)
+        self.shelf = Shelf(self.output / "pictures", settings.max_pixels)
         self.store = Store(settings.database or f"sqlite:///{self.jobs}/queue.db")
         self.worker = Worker(self.store, f"worker-{self.device.name}", self.folder, settings.limits)
         self._ending = threading.Event()
         self._threads = [
             threading.Thread(target=task, name=task.__name__, daemon=True) for task in (self._work, self._keep_house)
         ]
-        self._owned = owning(self.device.name, folder=settings.lock_folder)
+        self._owned = owning(self.device.name, settings.url, settings.lock_folder)
+        self._accepting = [threading.Lock() for _ in range(LOCKS)]
 
     def start(self) -> None:
         """Own the device and begin to work. Raises DeviceBusy."""
@@ -105,12 +119,10 @@ class Service:
         return self.jobs / job_id
 
     def plan(self, submission: Submission) -> JobPlan:
-        """What would happen; nothing is kept. Raises what planning raises."""
-        folder = self.folder(f".plan-{uuid.uuid4().hex}")
-        try:
-            return self._planned(submission, "plan", folder)[1]
-        finally:
-            _discard(folder)
+        """What would happen; nothing but the picture is kept. Raises what planning raises."""
+        picture = self._shelved(submission)
+        request = _request(submission, "plan", str(self.shelf.path(picture)), str(self.output))
+        return self._plan(request, picture)
 
     def submit(self, submission: Submission) -> tuple[StoredJob, bool]:
         """Accept a job, on disk before this returns; whether it is new. The same submission twice is one job.
@@ -118,34 +130,40 @@ class Service:
         Raises InvalidRequest and its like for what can never work, JobConflict, QueueFull, StoreUnavailable, OutputError.
         """
         job_id = submission.job_id or uuid.uuid4().hex
-        digest = submission.digest()
-        known = self._known(job_id, digest) if submission.job_id else None
-        if known is not None:
-            return known, False
+        with self._accepting[hash(job_id) % LOCKS]:
+            known = self._known(job_id, submission.digest()) if submission.job_id else None
+            if known is not None:
+                return known, False
+            stored, new = self._accepted(submission, job_id)
+        self.worker.wake.set()
+        return stored, new
+
+    def _accepted(self, submission: Submission, job_id: str) -> tuple[StoredJob, bool]:
         folder = self.folder(job_id)
         existed = folder.exists()
         try:
             request, plan = self._planned(submission, job_id, folder)
             Workspace(folder).create(request, plan)
-            stored, new = self.store.submit(
+            return self.store.submit(
                 NewJob(
                     job_id,
-                    digest,
+                    submission.digest(),
                     request.model_dump_json(exclude_defaults=True),
                     plan.model_dump_json(),
                     dict(submission.options),
+                    submission.client,
+                    f"{request.prompt}\n{request.negative_prompt}",
                     submission.priority,
                     submission.time_to_live,
                     submission.execution_timeout,
                 ),
                 self.settings.max_queued,
+                self.settings.max_queued_per_client,
             )
         except (Wan2I2VError, OSError) as error:
             if not existed and not isinstance(error, JobConflict):
                 _discard(folder)
             raise translate(error, f"accepting {job_id}") from error
-        self.worker.wake.set()
-        return stored, new
 
     def record(self, job_id: str) -> Record | None:
         """The record of a job that ended; None before."""
@@ -162,31 +180,43 @@ class Service:
 
     def _planned(self, submission: Submission, job_id: str, folder: Path) -> tuple[GenerateRequest, JobPlan]:
         """Put the picture into the job's folder and plan. The folder is made only for a job id that is allowed."""
-        places_of_job = {"image": "picture", "job_id": job_id.lstrip("."), "output": str(self.output)}
-        checked = GenerateRequest(**(dict(submission.fields) | places_of_job))
+        picture = self._shelved(submission)
+        path = folder / f"picture-{picture[:16]}"
+        request = _request(submission, job_id, str(path), str(self.output))
         folder.mkdir(parents=True, exist_ok=True)
-        picture = folder / f"picture-{hashlib.sha256(submission.picture).hexdigest()[:16]}"
-        with replacing(picture) as temporary:
-            temporary.write_bytes(submission.picture)
-        request = checked.replaced(image=str(picture))
-        seed = secrets.randbelow(MAX_DRAWN_SEED)
-        plan = plan_job(request, pictures.read_facts(picture), self.model, self.device, seed)
+        self.shelf.link(picture, path)
+        return request, self._plan(request, picture)
+
+    def _shelved(self, submission: Submission) -> str:
+        return submission.picture if isinstance(submission.picture, str) else self.shelf.put(submission.picture)
+
+    def _plan(self, request: GenerateRequest, picture: str) -> JobPlan:
+        facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
+        plan = plan_job(request, facts, self.model, self.device, secrets.randbelow(MAX_DRAWN_SEED))
         places.check_writable(plan)
-        return request, plan
+        return plan
 
     def _work(self) -> None:
         self.worker.run()
 
     def _keep_house(self) -> None:
         """Once a second: put lapsed jobs back and time out old ones; forget what is past its retention."""
+        swept = 0.0
         while not self._ending.wait(HOUSEKEEPING_SECONDS):
             try:
                 self.store.expire()
                 self.store.reclaim()
                 self.store.prune(time.time() - self.settings.retain_days * DAY)
-            except Wan2I2VError:
-                # The database does not answer: clients are told so, and the next second tries again.
+                if time.monotonic() - swept > SWEEP_SECONDS:
+                    self.shelf.sweep(self.settings.retain_days * DAY)
+                    swept = time.monotonic()
+            except (Wan2I2VError, OSError):
+                # Database or disk does not answer: clients are told so, and the next second tries again.
                 continue
+
+
+def _request(submission: Submission, job_id: str, picture: str, output: str) -> GenerateRequest:
+    return GenerateRequest(**(dict(submission.fields) | {"image": picture, "job_id": job_id, "output": output}))
 
 
 def _discard(folder: Path) -> None:

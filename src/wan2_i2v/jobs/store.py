@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from wan2_i2v.errors import JobNotFound, Wan2I2VError
+from wan2_i2v.jobs import outbox
 from wan2_i2v.jobs import state as states
 from wan2_i2v.jobs.errors import JobConflict, QueueFull, SetAside, StoreUnavailable
 from wan2_i2v.jobs.job import NewJob, StoredEvent, StoredJob, from_row
@@ -38,7 +39,7 @@ class Store:
     ) -> None:
         self._engine = open_engine(url, lock_wait)
         self._clock = clock
-        with self._writing() as connection:
+        with self.writing() as connection:
             METADATA.create_all(connection)
 
     def close(self) -> None:
@@ -46,20 +47,23 @@ class Store:
 
     # --- clients -----------------------------------------------------------------------------------------------------
 
-    def submit(self, job: NewJob, max_queued: int | None = None) -> tuple[StoredJob, bool]:
+    def submit(
+        self, job: NewJob, max_queued: int | None = None, max_of_client: int | None = None
+    ) -> tuple[StoredJob, bool]:
         """Write a job, or find the one that the same submission under this id wrote before; whether it is new.
 
-        Raises JobConflict when the id belongs to a different submission, QueueFull when `max_queued` jobs wait.
+        Raises JobConflict when the id belongs to a different submission, QueueFull when `max_queued` jobs wait, or
+        `max_of_client` of the same client.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             existing = self._find(connection, job.id)
             if existing is not None:
                 if existing.digest != job.digest:
                     raise JobConflict(f"job id {job.id!r} belongs to a different job; choose another id.")
                 return existing, False
-            waiting = connection.scalar(select(func.count()).where(JOBS.c.state == "queued")) or 0
-            if max_queued is not None and waiting >= max_queued:
-                raise QueueFull(f"{waiting} jobs wait already; the limit is {max_queued}. Try again later.")
+            waiting = select(func.count()).where(JOBS.c.state == "queued")
+            _check_room(connection.scalar(waiting), max_queued, "jobs")
+            _check_room(connection.scalar(waiting.where(JOBS.c.client == job.client)), max_of_client, "jobs of yours")
             now = self._clock()
             connection.execute(
                 insert(JOBS).values(
@@ -70,6 +74,8 @@ class Store:
                     request=job.request,
                     plan=job.plan,
                     options=json.dumps(job.options),
+                    client=job.client,
+                    prompts=job.prompts.casefold(),
                     created_at=now,
                     expires_at=None if job.time_to_live is None else now + job.time_to_live,
                     execution_timeout=job.execution_timeout,
@@ -82,22 +88,36 @@ class Store:
 
     def get(self, job_id: str) -> StoredJob:
         """Raises JobNotFound."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._get(connection, job_id)
 
     def find(self, job_id: str) -> StoredJob | None:
         """The job of this id, None when there is none."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._find(connection, job_id)
 
     def page(
-        self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, only: Sequence[State] = ()
+        self,
+        *,
+        after: str | None = None,
+        below: int | None = None,
+        limit: int = 20,
+        newest_first: bool = True,
+        only: Sequence[State] = (),
+        words: Sequence[str] = (),
     ) -> list[StoredJob]:
-        """Jobs in order of submission, those behind the job `after` when given. Raises JobNotFound for an unknown one."""
-        with self._reading() as connection:
+        """Jobs in order of submission, those behind the job `after`, or with a `seq` below a number, when given.
+
+        `words` have to be in the prompts, each of them. Raises JobNotFound for an unknown `after`.
+        """
+        with self.reading() as connection:
             query = select(JOBS).limit(limit).order_by(JOBS.c.seq.desc() if newest_first else JOBS.c.seq)
             if only:
                 query = query.where(JOBS.c.state.in_(only))
+            if below is not None:
+                query = query.where(JOBS.c.seq < below)
+            for word in words:
+                query = query.where(JOBS.c.prompts.contains(word.casefold(), autoescape=True))
             if after is not None:
                 seq = self._get(connection, after).seq
                 query = query.where(JOBS.c.seq < seq if newest_first else JOBS.c.seq > seq)
@@ -105,10 +125,17 @@ class Store:
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state)).all()
         found = {row[0]: int(row[1]) for row in rows}
         return {name: found.get(name, 0) for name in states.STATES}
+
+    def position(self, job: StoredJob) -> int:
+        """How many waiting jobs are claimed before this one."""
+        earlier = (JOBS.c.priority == job.priority) & (JOBS.c.seq < job.seq)
+        before = (JOBS.c.state == "queued") & ((JOBS.c.priority > job.priority) | earlier)
+        with self.reading() as connection:
+            return int(connection.scalar(select(func.count()).where(before)) or 0)
 
     def cancel(self, job_id: str) -> StoredJob:
         """Cancel a job that waits or runs. Raises JobNotFound, or JobConflict when it is over."""
@@ -119,9 +146,18 @@ class Store:
         again = {"started_at": None, "finished_at": None, "expires_at": None, "error": None, "progress": None}
         return self._change(job_id, "retry", deaths=0, **again)
 
+    def forget(self, job_id: str) -> None:
+        """Remove a job that is over from the store; its video stays. Raises JobNotFound or JobConflict."""
+        with self.writing() as connection:
+            job = self._get(connection, job_id)
+            if not job.is_over:
+                raise JobConflict(f"{job_id} is {job.state}; cancel it first, then forget it.")
+            connection.execute(delete(JOBS).where(JOBS.c.seq == job.seq))
+            self._tell(connection, job_id, "state", {"state": "forgotten"})
+
     def purge_queue(self) -> int:
         """Cancel every job that waits; how many."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             waiting = connection.execute(select(JOBS).where(JOBS.c.state == "queued")).all()
             for row in waiting:
                 self._move(connection, from_row(row), "cancel", finished_at=self._clock(), **UNHELD)
@@ -132,15 +168,20 @@ class Store:
         query = select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq).limit(limit)
         if job_id is not None:
             query = query.where(EVENTS.c.job_id == job_id)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [
                 StoredEvent(row.seq, row.job_id, row.kind, json.loads(row.data), row.at)
                 for row in connection.execute(query)
             ]
 
+    def first_event(self) -> int:
+        """The number of the oldest event that is still known, 0 when there is none."""
+        with self.reading() as connection:
+            return int(connection.scalar(select(func.min(EVENTS.c.seq))) or 0)
+
     def last_event(self) -> int:
         """The number of the latest event, 0 when there is none."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return int(connection.scalar(select(func.max(EVENTS.c.seq))) or 0)
 
     # --- workers -----------------------------------------------------------------------------------------------------
@@ -153,7 +194,7 @@ class Store:
         """
         waiting = select(JOBS).where(JOBS.c.state == "queued")
         urgent = waiting.order_by(JOBS.c.priority.desc(), JOBS.c.seq).limit(limit)
-        with self._writing() as connection:
+        with self.writing() as connection:
             rows = {row.id: row for row in connection.execute(urgent)}
             if limit > 1:
                 oldest = connection.execute(waiting.order_by(JOBS.c.seq).limit(1)).first()
@@ -171,12 +212,12 @@ class Store:
 
     def beat(self, held: Iterable[StoredJob], lease: float) -> set[str]:
         """Prolong the leases of claimed jobs; the ids of those that still belong to their claims."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return {job.id for job in held if self._touch(connection, job, lease_until=self._clock() + lease)}
 
     def progress(self, job: StoredJob, kind: str, data: dict[str, Any]) -> bool:
         """Record how far a claimed job is. False when it is no longer this claim's."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             if not self._touch(connection, job, progress=json.dumps(data)):
                 return False
             self._tell(connection, job.id, kind, data)
@@ -220,11 +261,11 @@ class Store:
         too_old = JOBS.c.expires_at < now
         too_long = (JOBS.c.state == "running") & (JOBS.c.started_at + JOBS.c.execution_timeout < now)
         query = select(JOBS).where(JOBS.c.state.in_(("queued", "running")) & (too_old | too_long))
-        with self._reading() as connection:
+        with self.reading() as connection:
             if connection.execute(query.limit(1)).first() is None:
                 return []
         error = {"code": "timed_out", "message": "the job's time to live or its execution timeout passed."}
-        with self._writing() as connection:
+        with self.writing() as connection:
             return [
                 self._move(connection, from_row(row), "expire", finished_at=now, error=json.dumps(error), **UNHELD)
                 for row in connection.execute(query).all()
@@ -233,23 +274,23 @@ class Store:
     def prune(self, before: float) -> int:
         """Forget jobs that ended before the time `before`, and all events as old; how many jobs. Videos stay."""
         old = JOBS.c.state.in_(TERMINAL) & (JOBS.c.finished_at < before)
-        with self._reading() as connection:
+        with self.reading() as connection:
             if connection.scalar(select(func.min(EVENTS.c.at)).where(EVENTS.c.at < before)) is None:
                 return 0
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(delete(EVENTS).where(EVENTS.c.at < before))
             return int(connection.execute(delete(JOBS).where(old)).rowcount)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
         with _translated(), self._engine.connect().execution_options(write=True) as connection, connection.begin():
             lock_writers(connection)
             yield connection
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         with _translated(), self._engine.connect() as connection:
             yield connection
 
@@ -264,12 +305,12 @@ class Store:
         return job
 
     def _change(self, job_id: str, move: Move, **values: Any) -> StoredJob:
-        with self._writing() as connection:
+        with self.writing() as connection:
             return self._move(connection, self._get(connection, job_id), move, **values)
 
     def _settle(self, job: StoredJob, move: Move, **values: Any) -> bool:
         """Move a claimed job, when it still belongs to the claim, and let go of it."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             current = self._find(connection, job.id)
             if current is None or current.token != job.token or current.state != "running":
                 return False
@@ -282,7 +323,7 @@ class Store:
 
     def _release_where(self, condition: Any) -> int:
         query = select(JOBS).where((JOBS.c.state == "running") & condition)
-        with self._writing() as connection:
+        with self.writing() as connection:
             rows = connection.execute(query).all()
             for row in rows:
                 self._move(connection, from_row(row), "release", **UNHELD)
@@ -293,12 +334,19 @@ class Store:
         new = states.after(job.state, move, job.id)
         connection.execute(update(JOBS).where(JOBS.c.seq == job.seq).values(state=new, **values))
         moved = self._get(connection, job.id)
+        if moved.is_over:
+            outbox.enqueue(connection, moved, self._clock())
         self._tell(connection, job.id, "state", {"state": new, "error": moved.error})
         return moved
 
     def _tell(self, connection: Connection, job_id: str, kind: str, data: dict[str, Any]) -> None:
         values = {"job_id": job_id, "kind": kind, "data": json.dumps(data), "at": self._clock()}
         connection.execute(insert(EVENTS).values(**values))
+
+
+def _check_room(waiting: int | None, limit: int | None, whose: str) -> None:
+    if limit is not None and (waiting or 0) >= limit:
+        raise QueueFull(f"{waiting} {whose} wait already; the limit is {limit}. Try again later.")
 
 
 @contextlib.contextmanager

@@ -40,6 +40,8 @@ JOBS = Table(
     Column("request", Text, nullable=False),
     Column("plan", Text, nullable=False),
     Column("options", Text, nullable=False),
+    Column("client", String(128), nullable=False, index=True),
+    Column("prompts", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
@@ -66,6 +68,18 @@ EVENTS = Table(
     Column("at", Float, nullable=False),
     sqlite_autoincrement=True,
 )
+
+DELIVERIES = Table(
+    "deliveries",
+    METADATA,
+    Column("seq", _Number, primary_key=True, autoincrement=True),
+    Column("job_id", String(128), nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Float, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+"""Webhooks still to be sent. A row is written in the transaction that ends its job and removed when it was answered."""
 
 
 def open_engine(url: str, lock_wait: float = LOCK_WAIT_SECONDS) -> Engine:

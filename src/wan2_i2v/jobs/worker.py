@@ -27,8 +27,12 @@ from wan2_i2v.jobs import child
 from wan2_i2v.jobs.errors import StoreUnavailable, WorkerDied
 from wan2_i2v.jobs.job import StoredJob
 from wan2_i2v.jobs.store import Store
+from wan2_i2v.workspace import replacing
 
 log = logging.getLogger(__name__)
+
+PREVIEW = "preview.png"
+"""The latest preview, in the job's folder."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,16 @@ class Worker:
         elif isinstance(event, Progress):
             self.store.progress(job, "progress", {"stage": event.stage, "done": event.done, "total": event.total})
         elif isinstance(event, Preview):
+            self._show(job.id, event.png)
             self.store.progress(job, "preview", {"step": event.step})
+
+    def _show(self, job_id: str, png: bytes) -> None:
+        """Leave the latest preview in the job's folder; one that cannot be written is no reason to stop."""
+        try:
+            with replacing(self.folder_of(job_id) / PREVIEW) as temporary:
+                temporary.write_bytes(png)
+        except OSError as error:
+            log.warning("the preview of %s cannot be written: %s", job_id, error)
 
     def _settle(self, outcome: child.Outcome) -> None:
         job = self._hand.jobs.get(outcome.id)

@@ -1,0 +1,77 @@
+"""The web application: every router behind one gate. Imported by `wan2-i2v serve` and by tests.
+
+Comes in: a service and settings. Goes out: a FastAPI application; its lifespan runs the events and the webhooks, not the
+service itself, which belongs to whoever made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+import wan2_i2v
+from wan2_i2v.doors.http import errors, views
+from wan2_i2v.doors.http.door import Door
+from wan2_i2v.doors.http.events import Broadcaster
+from wan2_i2v.doors.http.gate import Gate
+from wan2_i2v.doors.http.settings import HttpSettings
+from wan2_i2v.doors.http.webhooks import Sender
+from wan2_i2v.jobs.service import Service
+
+DESCRIPTION = "Turns pictures into videos. Refusals say what was given, what is allowed and what to do."
+ROUTERS = ("runpod", "openai")
+"""Modules of this package with the shapes of other services. Each has `router`, `PREFIXES` (the beginnings of its paths),
+`envelope(problem)` and, when its clients can name a webhook, `DOOR` (the option `door` of its jobs) and
+`telling(door, job)`."""
+
+
+def create_app(service: Service, settings: HttpSettings | None = None) -> FastAPI:
+    """The application of a service. `settings` default to the environment's."""
+    settings = settings or HttpSettings()
+    store = service.store
+    broadcaster = Broadcaster(store, lambda event: views.event_data(event, store), settings.max_streams)
+    door = Door(service, settings, broadcaster, {"": lambda door, job: views.job_view(job, door.service.store)})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sender = Sender(door)
+        sender.start()
+        reading = asyncio.create_task(broadcaster.run())
+        yield
+        broadcaster.close()
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        await asyncio.to_thread(sender.stop)
+
+    app = FastAPI(
+        title="wan2-i2v",
+        version=wan2_i2v.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.door = door
+    shapes = errors.Shapes()
+    for name in ROUTERS:
+        _include(app, name, door, shapes)
+    errors.install(app, shapes)
+    app.add_middleware(Gate, settings=settings, shapes=shapes)
+    return app
+
+
+def _include(app: FastAPI, name: str, door: Door, shapes: errors.Shapes) -> None:
+    full = f"{__package__}.{name}"
+    if importlib.util.find_spec(full) is None:
+        return
+    module = importlib.import_module(full)
+    app.include_router(module.router)
+    shapes.add(module.PREFIXES, module.envelope)
+    if hasattr(module, "telling"):
+        door.tellings[module.DOOR] = module.telling

@@ -1,0 +1,107 @@
+"""The first thing that every request meets, before any route: host, token, rate, body, and the headers of every answer.
+
+ASGI in, ASGI out. A request that comes through has its client's name in `scope["state"]["client"]` and its body whole in
+memory, so that no route waits for a slow client. Imported by the application.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wan2_i2v.doors.http.auth import Authenticator
+from wan2_i2v.doors.http.errors import Shapes, problem_of, reply
+from wan2_i2v.doors.http.limits import Bodies, RateLimiter
+from wan2_i2v.doors.http.settings import HttpSettings
+from wan2_i2v.errors import Wan2I2VError
+
+PUBLIC = frozenset(("/", "/healthz", "/api/session", "/favicon.ico"))
+"""Paths that need no token; so do those below /static/."""
+SMALL_BODY = 64 * 1024
+"""The most that a client without a token may send."""
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+
+
+class Gate:
+    """See the module."""
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings, shapes: Shapes) -> None:
+        self._app, self._shapes = app, shapes
+        self._authenticator = Authenticator(settings)
+        self._limiter = RateLimiter(settings.requests_per_second, settings.burst)
+        self._bodies = Bodies(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, _with_headers(scope, send))
+        else:
+            # No route takes a WebSocket; closing before accepting answers 403.
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        try:
+            body = await self._admit(scope, headers, receive)
+        except Wan2I2VError as refusal:
+            problem = problem_of(refusal)
+            response = reply(problem, self._shapes.of(scope["path"]))
+            # What is left of the body will not be read, so the connection cannot be used again.
+            response.headers["Connection"] = "close"
+            await response(scope, receive, send)
+            return
+        except ClientDisconnect:
+            return
+        self._bodies.release(len(body))
+        await self._app(scope, _replayed(body, receive), send)
+
+    async def _admit(self, scope: Scope, headers: Headers, receive: Receive) -> bytearray:
+        path, method = scope["path"], scope["method"]
+        address = scope["client"][0] if scope.get("client") else "local"
+        if path != "/healthz":
+            self._limiter.take(address)
+        public = path in PUBLIC or path.startswith("/static/")
+        client = self._authenticator.check(method, headers, address, public=public)
+        scope.setdefault("state", {})["client"] = client
+        return await self._bodies.receive(headers, receive, SMALL_BODY if public else None)
+
+
+def _replayed(body: bytearray, receive: Receive) -> Receive:
+    """The body as one message, which is let go of then; after it whatever the server says (that the client is gone)."""
+    waiting = [bytes(body)]
+    body.clear()
+
+    async def next_message() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return next_message
+
+
+def _with_headers(scope: Scope, send: Send) -> Send:
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            if not scope["path"].startswith("/static/"):
+                headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return with_headers

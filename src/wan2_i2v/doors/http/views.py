@@ -1,0 +1,124 @@
+"""A stored job as our own API shows it. Pure but for the store's position of a waiting job. Imported by the routers.
+
+The fraction of a job that is done counts stages by a rough share of the time that they take; the remaining time follows
+from it and from the time since the job began, once there is enough of both to say anything.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+from wan2_i2v.jobs.job import StoredEvent, StoredJob
+from wan2_i2v.jobs.store import Store
+
+SHARES = {"preprocess": 0.2, "text": 2.0, "image": 2.0, "decode": 6.0, "verify": 2.0, "finish": 0.2}
+"""Time of a stage in denoise steps, roughly. Stages that are not listed count their steps."""
+ENOUGH = 0.05
+"""Fraction from which a remaining time is told."""
+PLAN_FIELDS = (
+    *("width", "height", "num_frames", "model_frames", "fps", "duration_s", "seed", "model", "recipe", "sampler"),
+    *("scheduler", "flow_shift", "guidance", "crop", "container", "crf", "device", "dtype", "warnings"),
+)
+PLACES = ("image", "output", "job_id", "overwrite", "device", "model")
+"""Fields of a request that are no settings: names and places, which the server decides."""
+
+
+@lru_cache(maxsize=4096)
+def _parsed(
+    seq: int, request: str, plan: str
+) -> tuple[dict[str, Any], dict[str, Any], str, tuple[tuple[str, float], ...]]:
+    """Settings, plan summary, picture id and stages of a job; none of them ever changes."""
+    asked, planned = json.loads(request), json.loads(plan)
+    settings = {name: value for name, value in asked.items() if name not in PLACES}
+    summary = {name: planned[name] for name in PLAN_FIELDS if name in planned} | {
+        "prompt": planned["prompt"],
+        "negative_prompt": planned["negative_prompt"],
+        "num_inference_steps": len(planned["steps"]),
+    }
+    return settings, summary, planned["image"]["sha256"], _stages(planned)
+
+
+def _stages(plan: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Every stage with its share, in order."""
+    experts = [step["expert"] for step in plan["steps"]]
+    denoise = [(f"denoise {expert}", float(experts.count(expert))) for expert in dict.fromkeys(experts)]
+    before = [(name, SHARES[name]) for name in ("preprocess", "text", "image")]
+    return (*before, *denoise, *((name, SHARES[name]) for name in ("decode", "verify", "finish")))
+
+
+def picture_of(job: StoredJob) -> str:
+    """The id of the picture that a job was made from."""
+    return _parsed(job.seq, job.request, job.plan)[2]
+
+
+def settings_of(job: StoredJob) -> dict[str, Any]:
+    """What was asked for, sparse."""
+    return _parsed(job.seq, job.request, job.plan)[0]
+
+
+def progress_of(job: StoredJob, progress: dict[str, Any] | None, now: float) -> dict[str, Any]:
+    """stage, done, total, fraction and eta_seconds. `progress`: what the worker last said."""
+    if job.state == "done":
+        return {"stage": None, "done": None, "total": None, "fraction": 1.0, "eta_seconds": 0.0}
+    said = progress or {}
+    stage, done, total = said.get("stage"), said.get("done"), said.get("total")
+    fraction = _fraction(_parsed(job.seq, job.request, job.plan)[3], stage, done or 0, total or 1)
+    eta = None
+    if job.state == "running" and job.started_at is not None and fraction >= ENOUGH:
+        eta = round(max(0.0, now - job.started_at) * (1 - fraction) / fraction, 1)
+    return {"stage": stage, "done": done, "total": total, "fraction": round(fraction, 4), "eta_seconds": eta}
+
+
+def _fraction(stages: tuple[tuple[str, float], ...], stage: str | None, done: int, total: int) -> float:
+    names = [name for name, _ in stages]
+    if stage not in names:
+        return 0.0
+    index = names.index(stage)
+    before = sum(share for _, share in stages[:index])
+    return (before + stages[index][1] * min(done / total, 1.0)) / sum(share for _, share in stages)
+
+
+def job_view(job: StoredJob, store: Store) -> dict[str, Any]:
+    """The contract's Job, but for what only the record of an ended job knows (`verification`, `rating`)."""
+    settings, summary, picture, _ = _parsed(job.seq, job.request, job.plan)
+    error = None if job.error is None or job.state == "queued" else job.error
+    return {
+        "id": job.id,
+        "state": job.state,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "priority": job.priority,
+        "attempts": job.attempts,
+        "position": store.position(job) if job.state == "queued" else None,
+        **progress_of(job, job.progress, time.time()),
+        "picture": picture,
+        "settings": settings,
+        "plan": summary,
+        "error": error and {"code": error.get("code", "error"), "message": error.get("message", "")},
+        "verification": (job.output or {}).get("verification"),
+        "rating": (job.output or {}).get("rating"),
+        "links": _links(job.id),
+    }
+
+
+def _links(job_id: str) -> dict[str, str]:
+    own = f"/api/jobs/{quote(job_id)}"
+    parts = ("video", "thumbnail", "spritesheet", "preview", "record")
+    return {"self": own} | {part: f"{own}/{part}" for part in parts} | {"events": "/api/events"}
+
+
+def event_data(event: StoredEvent, store: Store) -> dict[str, Any]:
+    """What a server-sent event says beside its job and time."""
+    job = store.find(event.job_id)
+    if job is None or event.kind == "preview":
+        return event.data
+    if event.kind == "state":
+        return {"state": event.data["state"], "job": job_view(job, store)}
+    if event.kind == "progress":
+        return progress_of(job, event.data, event.at)
+    return event.data

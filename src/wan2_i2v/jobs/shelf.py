@@ -1,0 +1,87 @@
+"""Pictures by the SHA-256 of their bytes: the same bytes are kept once, however many jobs use them.
+
+Comes in: bytes. Goes out: an id, what is known of the picture, and a file of its own for a job. Imported by the service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+from wan2_i2v import pictures
+from wan2_i2v.errors import InvalidImage
+from wan2_i2v.plan import ImageFacts
+from wan2_i2v.workspace import replacing, sync_folder
+
+REMEMBERED = 1024
+ID = r"[0-9a-f]{64}"
+
+
+class Shelf:
+    """See the module. For the threads of one process."""
+
+    def __init__(self, folder: Path, max_pixels: int = pictures.MAX_PIXELS) -> None:
+        self._folder, self._max_pixels = folder, max_pixels
+        self._facts: OrderedDict[str, ImageFacts] = OrderedDict()
+
+    def put(self, data: bytes) -> str:
+        """Keep a picture; its id. On disk, and a picture that can be decoded, before this returns.
+
+        Raises InvalidImage for what is none; nothing is kept then.
+        """
+        picture = hashlib.sha256(data).hexdigest()
+        path = self._folder / picture
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
+                self._remember(picture, pictures.read_facts(temporary, self._max_pixels))
+        else:
+            # Its age counts from its last use.
+            os.utime(path)
+        return picture
+
+    def path(self, picture: str) -> Path:
+        """The file of an id. Raises InvalidImage for an id that is not kept."""
+        path = self._folder / picture
+        if not re.fullmatch(ID, picture) or not path.is_file():
+            raise InvalidImage("picture", picture, "the id that uploading a picture gave", "Upload the picture again.")
+        return path
+
+    def facts(self, picture: str) -> ImageFacts:
+        """What is known of a kept picture, whatever the path in it. Raises InvalidImage."""
+        path = self.path(picture)
+        known = self._facts.get(picture)
+        return known or self._remember(picture, pictures.read_facts(path, self._max_pixels))
+
+    def link(self, picture: str, path: Path) -> None:
+        """Give a kept picture a second name, `path`, which outlives the first. Raises InvalidImage."""
+        source = self.path(picture)
+        if path.exists():
+            return
+        try:
+            os.link(source, path)
+            sync_folder(path.parent)
+        except OSError:
+            # File systems without links get a copy.
+            with replacing(path) as temporary:
+                shutil.copyfile(source, temporary)
+
+    def sweep(self, seconds: float) -> None:
+        """Remove pictures that were not used for so long; those of jobs stay in the jobs' folders."""
+        if not self._folder.is_dir():
+            return
+        for path in self._folder.iterdir():
+            if time.time() - path.stat().st_mtime > seconds:
+                path.unlink(missing_ok=True)
+
+    def _remember(self, picture: str, facts: ImageFacts) -> ImageFacts:
+        self._facts[picture] = facts
+        if len(self._facts) > REMEMBERED:
+            self._facts.popitem(last=False)
+        return facts
