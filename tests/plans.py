@@ -7,6 +7,8 @@ from typing import Any
 
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.geometry import WAN_SIZES
+from wan2_i2v.measured import Table
+from wan2_i2v.memory import NOTHING_MEASURED
 from wan2_i2v.plan import ImageFacts, JobPlan, plan_job
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelFiles, ModelRow
@@ -89,8 +91,12 @@ def card(vram: float, ram: float = 32, **changes: Any) -> DeviceFacts:
 
 
 def plan(
-    model: ModelRow | None = None, image: ImageFacts | None = None, device: DeviceFacts = CPU, **request: Any
+    model: ModelRow | None = None,
+    image: ImageFacts | None = None,
+    device: DeviceFacts = CPU,
+    table: Table = NOTHING_MEASURED,
+    **request: Any,
 ) -> JobPlan:
     """The plan of a request on this model, picture and device."""
     asked = GenerateRequest(**({"image": "picture.png", "prompt": "a test"} | request))
-    return plan_job(asked, image or facts(), model or row(), device, seed=7)
+    return plan_job(asked, image or facts(), model or row(), device, seed=7, table=table)

@@ -131,9 +131,11 @@ def test_the_boundary_decides_the_expert(boundary, experts):
 def test_nag_acts_where_a_negative_prompt_meets_no_cfg():
     plan = plans.plan(negative_prompt="talking", guidance_scale_high=3.5)
     assert plan.nag is not None
-    assert plan.guidance == (
-        "CFG (high 3.5, low 1) in 2 of 4 steps, which take two model calls each; "
-        "NAG (scale 11, tau 2.5, alpha 0.25) in 2 of 4 steps, which take one more cross-attention per block"
+    assert re.fullmatch(
+        r"CFG 3\.5 in steps 1–2 of 4: one more model call each, \+50% denoising time; "
+        r"NAG \(scale 11, tau 2\.5, alpha 0\.25\) in steps 3–4 of 4: one more cross-attention per block, "
+        r"\+\d\.\d% denoising time",
+        plan.guidance,
     )
     assert plans.plan(negative_prompt="talking", nag_scale=5).nag.scale == 5
     for fields in (
@@ -147,7 +149,7 @@ def test_nag_acts_where_a_negative_prompt_meets_no_cfg():
 def test_guidance_is_decided_per_expert():
     plan = plans.plan(guidance_scale_high=3.5, guidance_scale_low=1.0)
     assert [step.guidance_scale for step in plan.steps] == [3.5, 3.5, 1.0, 1.0]
-    assert plan.guidance == "CFG (high 3.5, low 1) in 2 of 4 steps, which take two model calls each"
+    assert plan.guidance == "CFG 3.5 in steps 1–2 of 4: one more model call each, +50% denoising time"
     low_only = plans.plan(guidance_scale_low=3.5)
     assert [step.guidance_scale for step in low_only.steps] == [1.0, 1.0, 3.5, 3.5]
 

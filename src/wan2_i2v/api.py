@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from wan2_i2v.devices import HERE, Machine
 from wan2_i2v.errors import CheckpointError, InvalidRequest, JobNotFound, Wan2I2VError, from_dict, nearest, translate
 from wan2_i2v.events import Emit, ignore
 from wan2_i2v.plan import JobPlan, plan_job
@@ -53,18 +54,19 @@ def plan(request: GenerateRequest) -> JobPlan:
 
 
 def prepare(
-    requests: Sequence[GenerateRequest], *, rename: bool = False, runnable: bool = True
+    requests: Sequence[GenerateRequest], *, rename: bool = False, runnable: bool = True, machine: Machine = HERE
 ) -> list[Order | Wan2I2VError]:
     """Plan every request, in order; what cannot work becomes its error, and the others stand.
 
     A `job_id` that a different job has is refused, or gets the next free number when `rename` is true.
-    With `runnable` false, a model whose files are not all here is planned too, from what is known of it.
+    With `runnable` false, a model whose files are not all here is planned too, from what is known of it. A plan for
+    another `machine` is to be looked at, not run.
     """
     taken: dict[str, JobPlan] = {}
     prepared: list[Order | Wan2I2VError] = []
     for request in requests:
         try:
-            order = _order(request, taken, rename=rename, runnable=runnable)
+            order = _order(request, taken, rename=rename, runnable=runnable, machine=machine)
         except (Wan2I2VError, OSError) as error:
             prepared.append(translate(error, f"planning {request.image}"))
             continue
@@ -156,10 +158,15 @@ def find_job(job: str | Path) -> Workspace:
 
 
 def _order(
-    request: GenerateRequest, taken: dict[str, JobPlan], *, rename: bool = False, runnable: bool = True
+    request: GenerateRequest,
+    taken: dict[str, JobPlan],
+    *,
+    rename: bool = False,
+    runnable: bool = True,
+    machine: Machine = HERE,
 ) -> Order:
     """Plan one request under a job id that is free, or that stands for the very same plan. `taken` ids are not free."""
-    from wan2_i2v import devices, pictures, places
+    from wan2_i2v import measured, pictures, places
     from wan2_i2v.models import catalog
     from wan2_i2v.models.lora import choosing
 
@@ -168,8 +175,9 @@ def _order(
     if request.output:
         located = request.replaced(output=str(describe_path(request.output).absolute()))
     model = catalog.find(request.model) if runnable else catalog.look(request.model)
+    facts, device = pictures.read_facts(picture), machine.device(request.device)
     loras = choosing.choose(request, model)
-    draft = plan_job(located, pictures.read_facts(picture), model, devices.detect(request.device), draw_seed(), loras)
+    draft = plan_job(located, facts, model, device, draw_seed(), loras, table=measured.load())
     planned = _named(draft, explicit=request.job_id is not None and not rename, taken=taken)
     places.check_writable(planned)
     return Order(request, planned, _workspace(planned.job_id))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,17 +26,43 @@ BFLOAT16_FROM = (8, 0)
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """A device to plan for. `name` as torch spells it; memory in bytes; `dtype` is the compute dtype's torch name."""
+    """A device to plan for. `name` as torch spells it; memory in bytes; `dtype` is the compute dtype's torch name.
+
+    `cores` of the processor count when it is the device.
+    """
 
     name: str
     label: str
     vram_bytes: int
     ram_bytes: int
     dtype: str
+    cores: int = 1
 
     @property
     def is_cuda(self) -> bool:
         return self.name.startswith("cuda")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine to plan for: this one, with a card of `vram_gb` in place of its own and `ram_gb` of RAM where given.
+
+    GB are GiB, as cards count. An imagined card computes in bfloat16.
+    """
+
+    vram_gb: float | None = None
+    ram_gb: float | None = None
+
+    def device(self, wanted: str = "auto") -> DeviceFacts:
+        """As `detect`, on this machine."""
+        here = detect(wanted) if self.vram_gb is None else _cpu()
+        ram = here.ram_bytes if self.ram_gb is None else int(self.ram_gb * 2**30)
+        if self.vram_gb is None:
+            return replace(here, ram_bytes=ram)
+        return DeviceFacts("cuda:0", f"a card of {self.vram_gb:g} GB", int(self.vram_gb * 2**30), ram, "bfloat16")
+
+
+HERE = Machine()
 
 
 def detect(wanted: str = "auto") -> DeviceFacts:
@@ -89,7 +115,8 @@ def _card(index: int, line: str) -> DeviceFacts:
 
 def _cpu() -> DeviceFacts:
     ram = psutil.virtual_memory().total
-    return DeviceFacts("cpu", f"CPU, {psutil.cpu_count() or 1} cores", 0, ram, cpu_dtype())
+    cores = psutil.cpu_count() or 1
+    return DeviceFacts("cpu", f"CPU, {cores} cores", 0, ram, cpu_dtype(), cores)
 
 
 @lru_cache(maxsize=1)

@@ -14,14 +14,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from wan2_i2v import geometry, memory, presets, schedule
+from wan2_i2v import geometry, memory, notes, presets, schedule, timing
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.measured import Table
 from wan2_i2v.request import MAX_SIDE, Container, Crop, GenerateRequest, is_guided
 from wan2_i2v.rows import ModelFiles, ModelRow
 from wan2_i2v.schedule import Expert
-
-TRAINED_FPS = 16
 
 
 class Frozen(BaseModel):
@@ -109,6 +108,7 @@ class JobPlan(Frozen):
     device: str
     dtype: str
     peaks: tuple[memory.StagePeak, ...]
+    times: tuple[timing.StageTime, ...] = ()
     warnings: tuple[str, ...]
 
     @property
@@ -136,7 +136,7 @@ class JobPlan(Frozen):
 
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
-        places = ("job_id", "output", "overwrite", "model_files", "peaks")
+        places = ("job_id", "output", "overwrite", "model_files", "peaks", "times")
         hidden: Any = dict.fromkeys(places, True) | {"image": {"path"}, "loras": {"__all__": {"path", "about"}}}
         return self.model_dump(mode="json", exclude=hidden)
 
@@ -152,10 +152,12 @@ def plan_job(
     device: DeviceFacts,
     seed: int,
     loras: Sequence[LoraPlan] = (),
+    table: Table = memory.NOTHING_MEASURED,
 ) -> JobPlan:
     """Resolve `request` for this picture, model and device. `seed` is used when the request has none.
 
-    `loras` are what became of the LoRAs that the request names.
+    `loras` are what became of the LoRAs that the request names; `table` is what was measured on this device before: it
+    corrects peaks and gives times.
 
     Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
     """
@@ -168,6 +170,8 @@ def plan_job(
     shape = geometry.latent_shape(frames, height, width)
     nag = _nag(request, steps)
     guided = nag is not None or any(is_guided(step.guidance_scale) for step in steps)
+    loaded = replace(model, lora_bytes=_lora_bytes(loras))
+    peaks = memory.peaks(loaded, shape, frames, device, guided=guided, table=table)
     draft = JobPlan(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,
@@ -190,7 +194,7 @@ def plan_job(
         flow_shift=recipe.flow_shift if request.flow_shift is None else request.flow_shift,
         boundary_ratio=_boundary(request, model),
         steps=steps,
-        guidance=_guidance(request.negative_prompt, steps, nag),
+        guidance=notes.guidance(request.negative_prompt, steps, nag, timing.nag_cost(model, shape)),
         nag=nag,
         crop=request.crop,
         background=request.background,
@@ -200,10 +204,11 @@ def plan_job(
         overwrite=request.overwrite,
         device=device.name,
         dtype=device.dtype,
-        peaks=memory.peaks(replace(model, lora_bytes=_lora_bytes(loras)), shape, frames, device, guided=guided),
+        peaks=peaks,
+        times=timing.times(model, _clip(request, (width, height), steps, nag), peaks, device, table),
         warnings=(),
     )
-    return draft.model_copy(update={"warnings": _warnings(request, draft, model)})
+    return draft.model_copy(update={"warnings": notes.warnings(request, draft, model)})
 
 
 def _lora_bytes(loras: Sequence[LoraPlan]) -> int:
@@ -264,25 +269,18 @@ def _nag(request: GenerateRequest, steps: tuple[StepPlan, ...]) -> NagPlan | Non
     return NagPlan(scale=request.nag_scale, tau=request.nag_tau, alpha=request.nag_alpha)
 
 
-def _guidance(negative: str, steps: tuple[StepPlan, ...], nag: NagPlan | None) -> str:
-    """One sentence: which guidance acts, in which steps, and what it costs."""
-    guided = sum(is_guided(step.guidance_scale) for step in steps)
-    told = []
-    if guided:
-        scales = ", ".join(
-            f"{expert} {scale:g}" for expert, scale in dict.fromkeys((s.expert, s.guidance_scale) for s in steps)
-        )
-        told.append(f"CFG ({scales}) in {guided} of {len(steps)} steps, which take two model calls each")
-    if nag is not None:
-        told.append(
-            f"NAG (scale {nag.scale:g}, tau {nag.tau:g}, alpha {nag.alpha:g}) in {len(steps) - guided} of {len(steps)} "
-            "steps, which take one more cross-attention per block"
-        )
-    if told:
-        return "; ".join(told)
-    return "none: CFG is off (scale 1), one model call per step" + (
-        "; the negative prompt is not evaluated" if negative else ""
-    )
+def _clip(
+    request: GenerateRequest, size: tuple[int, int], steps: tuple[StepPlan, ...], nag: NagPlan | None
+) -> timing.Clip:
+    """What the time estimate needs to know: CFG calls an expert twice, NAG makes one call a little longer."""
+    calls = {}
+    for expert in dict.fromkeys(step.expert for step in steps):
+        guided = [is_guided(step.guidance_scale) for step in steps if step.expert == expert]
+        unguided = len(guided) - sum(guided)
+        calls[f"denoise {expert}"] = timing.Calls(len(guided) + sum(guided), unguided if nag else 0)
+    shape = geometry.latent_shape(geometry.model_frames(request.num_frames), size[1], size[0])
+    texts = 1 + (nag is not None or any(is_guided(step.guidance_scale) for step in steps))
+    return timing.Clip(shape, size[0] * size[1] * request.num_frames, texts, calls)
 
 
 def _crf(request: GenerateRequest) -> int:
@@ -291,67 +289,3 @@ def _crf(request: GenerateRequest) -> int:
     if request.crf is not None and request.crf > top:
         raise InvalidRequest("crf", request.crf, f"0 to {top} for {request.container}")
     return default if request.crf is None else request.crf
-
-
-def _warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> tuple[str, ...]:
-    loras = [(lora.unmatched > 0 or ". " in lora.about, f"LoRA on {lora.expert}: {lora.about}") for lora in plan.loras]
-    told = (*_picture_warnings(request, plan), *_clip_warnings(request, plan, model), *loras)
-    return tuple(text for wanted, text in told if wanted)
-
-
-def _picture_warnings(request: GenerateRequest, plan: JobPlan) -> list[tuple[bool, str]]:
-    image, target = plan.image, (plan.width, plan.height)
-    source = (image.width, image.height)
-    loss, scale = geometry.crop_loss(source, target), geometry.upscale_factor(source, target)
-    asked = (request.width or plan.width, request.height or plan.height)
-    return [
-        (asked != target, f"size {asked[0]}×{asked[1]} snapped to {plan.width}×{plan.height} (multiples of 16)"),
-        (
-            round(loss, 3) > round(1 / 3, 3),
-            f"cropping to {plan.width}×{plan.height} cuts {loss:.0%} of the picture away; choose a closer aspect",
-        ),
-        (
-            scale > 1,
-            f"the picture is {image.width}×{image.height} and is enlarged {scale:.2f}× to {plan.width}×{plan.height}",
-        ),
-        (image.has_alpha, f"transparent pixels are put on {plan.background}"),
-        (image.animated_frames > 1, f"animated picture: the first of {image.animated_frames} frames is used"),
-    ]
-
-
-def _clip_warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> list[tuple[bool, str]]:
-    asked = request.num_inference_steps
-    return [
-        (
-            plan.num_frames != plan.model_frames,
-            f"the model makes {plan.model_frames} frames (4n+1); the file gets exactly {plan.num_frames}",
-        ),
-        (
-            plan.fps != TRAINED_FPS and model.trained_fps == TRAINED_FPS,
-            f"the model was trained at {TRAINED_FPS} fps; at {plan.fps:g} fps motion plays "
-            f"{plan.fps / TRAINED_FPS:.2g}× as fast; --fps 16 gives natural speed",
-        ),
-        (
-            plan.model_frames > model.trained_frames,
-            f"{plan.model_frames} frames are more than the {model.trained_frames} that the model was trained for; "
-            "the clip may loop back to its start",
-        ),
-        (
-            asked is not None and asked != len(plan.steps),
-            f"the {plan.scheduler} schedule drops repeats: {len(plan.steps)} steps instead of {asked}",
-        ),
-        (
-            bool(plan.negative_prompt.strip()) and not plan.uses_negative_prompt,
-            "the negative prompt is not evaluated at CFG 1 without NAG; leave NAG on, or raise guidance_scale_high above 1 "
-            "(doubles those steps' cost)",
-        ),
-        (
-            model.boundary_ratio is None and request.guidance_scale_low is not None,
-            f"guidance_scale_low has no effect: {model.name} is one merged expert, which follows guidance_scale_high",
-        ),
-        (
-            plan.boundary_ratio not in (None, 0, 1) and len({step.expert for step in plan.steps}) == 1,
-            f"all steps fall on one side of the boundary {plan.boundary_ratio}: only the {plan.steps[0].expert} expert "
-            "works",
-        ),
-    ]

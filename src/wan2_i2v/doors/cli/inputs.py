@@ -9,6 +9,7 @@ from typing import Any
 
 from wan2_i2v import api, joblist
 from wan2_i2v.api import Order
+from wan2_i2v.devices import HERE, Machine
 from wan2_i2v.doors.cli.options import FLAGS
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, nearest
 from wan2_i2v.presets import PROMPT_PRESETS
@@ -26,8 +27,10 @@ class Entry:
     outcome: Order | Wan2I2VError
 
 
-def planned(images: Sequence[str], options: Mapping[str, Any], *, runnable: bool = True) -> list[Entry]:
-    """Every clip that pictures, folders and job lists ask for, planned, in order. `runnable` as in `api.prepare`.
+def planned(
+    images: Sequence[str], options: Mapping[str, Any], *, runnable: bool = True, machine: Machine = HERE
+) -> list[Entry]:
+    """Every clip that pictures, folders and job lists ask for, planned, in order. `runnable`, `machine`: `api.prepare`.
 
     Raises InvalidRequest for flags that cannot work, InvalidJobList for a list that cannot be read.
     """
@@ -39,7 +42,7 @@ def planned(images: Sequence[str], options: Mapping[str, Any], *, runnable: bool
         else:
             asked += [(label, clip) for clip in _batch(request, size)]
     wanted = [request for _, request in asked if isinstance(request, GenerateRequest)]
-    plans = iter(api.prepare(wanted, runnable=runnable))
+    plans = iter(api.prepare(wanted, runnable=runnable, machine=machine))
     return [Entry(label, request if isinstance(request, Wan2I2VError) else next(plans)) for label, request in asked]
 
 
