@@ -7,6 +7,7 @@ its helpers.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,11 @@ def book() -> Book:
         return own
     user = _read(file, file.stat().st_mtime_ns)
     return Book(files=own.files | user.files, models=own.models | user.models, loras=own.loras | user.loras)
+
+
+def distinct(entries: Iterable[FileEntry]) -> list[FileEntry]:
+    """Every file once, in order."""
+    return list({(entry.repo, entry.path): entry for entry in entries}.values())
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 import wan2_i2v
-from wan2_i2v.doors.cli import analyze, doctor, generate, inspect, output, plan, presets, prompt, resume, verify
+from wan2_i2v.doors.cli import analyze, doctor, generate, inspect, models, output, plan, presets, prompt, resume, verify
 from wan2_i2v.errors import Cancelled, Wan2I2VError, translate
 
 DEBUG_VARIABLE = "WAN2_I2V_DEBUG"
@@ -37,6 +37,7 @@ for name, command in (
     ("doctor", doctor.doctor),
 ):
     app.command(name)(command)
+app.add_typer(models.app, name="models")
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from wan2_i2v.doors.cli.models import ComfyUI
 from wan2_i2v.presets import PROMPT_PRESETS
 from wan2_i2v.request import GenerateRequest
 
@@ -70,7 +71,8 @@ def _beginning(choices: Sequence[str]) -> Callable[[str], list[str]]:
     return complete
 
 
-EXTRA = {
+EXTRA: dict[str, Any] = {
+    "comfyui_models": ComfyUI,
     "cfg": Annotated[
         str | None,
         typer.Option("--cfg", help="CFG of both experts; 1 is off", metavar="FLOAT", rich_help_panel=SAMPLING),

@@ -1,0 +1,237 @@
+"""Downloads from a real local server: whole, cut off, killed and gone on with, damaged, refused; removal and checking."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub import COMMIT, Hub
+from huggingface_hub import constants
+
+from wan2_i2v.doors.cli import main
+from wan2_i2v.errors import CheckpointError, OutputError
+from wan2_i2v.models import catalog, download, shelf
+from wan2_i2v.models.catalog import MINI
+
+LARGE = bytes(range(256)) * (25 * 2**12)
+"""25 MiB: huggingface_hub hands over 10 MB at a time."""
+
+ROWS = """
+[files.large]
+repo = "me/thing"
+path = "sub/large.safetensors"
+[files.small]
+repo = "me/thing"
+path = "small.safetensors"
+[loras.both]
+both = "large"
+licence = "MIT"
+[loras.pair]
+high = "small"
+low = "large"
+[loras.gone]
+both = "nowhere"
+[files.nowhere]
+repo = "me/thing"
+path = "nowhere.safetensors"
+[models.whole]
+repo = "me/mini"
+boundary = 0.9
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    mini = {str(file.relative_to(MINI)): file.read_bytes() for file in MINI.rglob("*") if file.is_file()}
+    (tmp_path / "models.toml").write_text(ROWS)
+    thing = {"sub/large.safetensors": LARGE, "small.safetensors": b"small"}
+    with Hub({"me/thing": thing, "me/mini": mini | {"README.md": b"not taken"}}) as server:
+        for name, value in {
+            "HF_ENDPOINT": server.url,
+            "HOME": str(tmp_path),
+            "HF_HOME": str(tmp_path / "hf"),
+            "WAN2_I2V_MODELS": str(tmp_path / "models"),
+            "WAN2_I2V_MODELS_FILE": str(tmp_path / "models.toml"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and ".lock" not in path.name}
+
+
+def test_pull_verify_path_rm(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "pull", "both"]) == 0
+    said = capsys.readouterr()
+    place = tmp_path / "models" / "me--thing" / "sub" / "large.safetensors"
+    assert said.out.strip() == str(place)
+    assert "Licence: MIT" in said.err
+    assert place.read_bytes() == LARGE
+    noted = download.ledger("me/thing")["sub/large.safetensors"]
+    assert (noted["bytes"], noted["commit"], len(noted["sha256"])) == (len(LARGE), COMMIT, 64)
+
+    asked = len(hub.requests)
+    assert main(["models", "pull", "both", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == [str(place)]
+    assert len(hub.requests) == asked  # what is here is not asked for again
+
+    assert main(["models", "path", "both"]) == 0
+    assert str(place) in capsys.readouterr().out
+    assert main(["models", "rm", "both", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"]
+    assert files(tmp_path / "models") == {"me--thing/.downloaded.json"}
+    assert main(["models", "path", "both"]) == CheckpointError.exit_code
+    assert "wan2-i2v models pull both" in capsys.readouterr().err
+
+
+def test_a_whole_repository(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert catalog.look("whole").files is None
+    assert main(["models", "pull", "whole", "--quiet"]) == 0
+    assert not [path for path in download.ledger("me/mini") if "README" in path]
+    assert catalog.find("whole").dim == 256
+    capsys.readouterr()
+    assert main(["models", "verify", "whole", "--json"]) == 0
+    findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(finding["ok"] for finding in findings)
+    assert "all names and shapes fit" in findings[-1]["found"]
+    asked = len(hub.requests)
+    assert main(["models", "rm", "whole"]) == 0
+    assert len(hub.requests) == asked
+    assert catalog.look("whole").files is None
+
+
+def test_a_connection_that_breaks_goes_on_by_itself(hub: Hub) -> None:
+    hub.cut_after = 21 * 2**20
+    (place,) = download.pull("both")
+    assert place.read_bytes() == LARGE
+    ranges = [asked for method, _, asked, _ in hub.requests if method == "GET"]
+    assert ranges[0] == "" and ranges[1].startswith("bytes=")
+
+
+def test_a_killed_download_goes_on(hub: Hub, tmp_path: Path) -> None:
+    hub.stall_after = 21 * 2**20
+    command = [sys.executable, "-m", "wan2_i2v.doors.cli", "models", "pull", "both"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert hub.stalled.wait(30)
+    folder = tmp_path / "models" / "me--thing" / "sub"
+
+    def begun() -> int:
+        return max((part.stat().st_size for part in folder.glob("*.part")), default=0)
+
+    deadline = 600
+    while begun() == 0 and deadline:  # what has arrived is being written
+        deadline -= 1
+        hub.going.wait(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    length = begun()
+    assert 0 < length < len(LARGE)
+    assert catalog_has("both") is None
+    hub.stall_after = 0
+    hub.requests.clear()
+    (place,) = download.pull("both")
+    assert place.read_bytes() == LARGE
+    assert [asked for method, _, asked, _ in hub.requests if method == "GET"] == [f"bytes={length}-"]
+    assert not list(folder.glob("*.part"))
+
+
+def catalog_has(name: str) -> Path | None:
+    return shelf.locate(download.entries(name)[0])
+
+
+def test_damaged_content_is_thrown_away(hub: Hub, tmp_path: Path) -> None:
+    hub.wrong = bytes(len(LARGE))
+    with pytest.raises(CheckpointError, match="arrived damaged"):
+        download.pull("both")
+    assert files(tmp_path / "models") == set()
+
+
+@pytest.mark.parametrize("fact", [f"sha256 = '{'0' * 64}'", "bytes = 5"])
+def test_another_file_than_the_catalog_knows_is_refused(hub: Hub, fact: str, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(ROWS.replace('path = "sub/large', f'{fact}\npath = "sub/large'))
+    with pytest.raises(CheckpointError, match=r"has another sub/large\.safetensors than the catalog knows"):
+        download.pull("both")
+    assert not [method for method, *_ in hub.requests if method == "GET"]
+
+
+def test_what_the_hub_does_not_have_and_names_that_are_unknown(hub: Hub) -> None:
+    with pytest.raises(CheckpointError, match=r"the Hub has no nowhere\.safetensors of me/thing"):
+        download.pull("gone")
+    with pytest.raises(CheckpointError, match=r"'pear' is not in the catalog\. Did you mean 'pair'"):
+        download.pull("pear")
+
+
+def test_no_room(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(ROWS.replace('path = "sub/large', f'bytes = {10**18}\npath = "sub/large'))
+    with pytest.raises(OutputError, match=r"1000000001\.1 GB are needed .* WAN2_I2V_MODELS"):
+        download.pull("both")
+
+
+def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE forbids"):
+        download.pull("both")
+    assert hub.requests == []
+
+
+def test_no_hub_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match=r"could not be had .* Run the command again"):
+        download.pull("both")
+
+
+def test_the_token_goes_to_the_hub_alone() -> None:
+    headers = {"authorization": "Bearer x", "user-agent": "y"}
+    assert download._headers_for("http://hub/a", "http://hub/b", headers) == headers
+    assert download._headers_for("http://hub/a", "http://cdn/b", headers) == {"user-agent": "y"}
+
+
+def test_rm_keeps_what_it_did_not_download_and_what_others_use(hub: Hub, tmp_path: Path) -> None:
+    comfy = tmp_path / "ComfyUI" / "models" / "loras"
+    comfy.mkdir(parents=True)
+    (comfy / "small.safetensors").write_bytes(b"small")
+    paths = download.pull("pair")
+    assert paths[0] == comfy / "small.safetensors"
+    kept, shared = download.remove("pair"), paths[1]
+    assert [(removal.removed, removal.why) for removal in kept] == [
+        (False, "it was not downloaded by wan2-i2v"),
+        (False, "another model here uses it"),
+    ]
+    assert shared.is_file()
+    shutil.rmtree(comfy)
+    assert [removal.removed for removal in download.remove("both")] == [True]
+    assert not shared.exists()
+
+
+def test_verify_finds_what_is_wrong(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place,) = download.pull("both")
+    place.write_bytes(LARGE[:-1] + b"x")
+    assert main(["models", "verify", "both"]) == CheckpointError.exit_code
+    assert "has SHA-256" in capsys.readouterr().out
+    place.write_bytes(LARGE[:-1])
+    assert main(["models", "verify", "both"]) == CheckpointError.exit_code
+    assert "bytes instead of" in capsys.readouterr().out
+    assert main(["models", "verify", "pair"]) == CheckpointError.exit_code
+    assert "small.safetensors: is not here" in capsys.readouterr().out
+
+
+def test_list(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    download.pull("both")
+    assert main(["models", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["mini"]["here"] and rows["both"]["here"]
+    assert rows["pair"]["missing"] == ["small.safetensors"]
+    assert rows["a14b-gguf"]["variants"][0] == "Q4_K_M"
+    assert not rows["a14b-fp8"]["here"] and rows["a14b-fp8"]["bytes"] > 35e9
+    assert main(["models", "list"]) == 0
+    assert "rapid-aio" in capsys.readouterr().out
