@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wan2_i2v.doors.cli import reference
+from wan2_i2v.doors.cli import grid_page, reference
 from wan2_i2v.errors import Wan2I2VError
 from wan2_i2v.presets import RECIPES
 
@@ -18,6 +18,11 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 def test_the_command_line_page_is_fresh():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert page == reference.page(), "run: make docs"
+
+
+def test_the_tables_of_the_memory_page_are_fresh():
+    page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+    assert page == grid_page.renewed(page), "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

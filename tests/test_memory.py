@@ -126,12 +126,16 @@ def test_packed_experts_are_resident_where_floats_are_not():
         assert peaks_of(A14B, device=card(gib))["denoise low"].residency == "streamed"
 
 
-def test_blocks_stream_from_ram_where_the_file_stays_there():
+def test_blocks_stream_from_ram_where_what_streams_stays_there():
     wide = dataclasses.replace(card(8), ram_bytes=48 * memory.GIB)
-    assert peaks_of(plans.a14b("fp8"), device=card(8))["denoise high"].streams_from == "ram"
-    assert peaks_of(A14B, device=card(8))["denoise high"].streams_from == "disk"
-    assert peaks_of(A14B, device=wide)["denoise high"].streams_from == "ram"
-    assert peaks_of(A14B, device=CARD)["denoise high"].streams_from is None
+
+    def origin(model=A14B, device=CARD) -> str | None:
+        return peaks_of(model, 121, 720, 1280, device)["denoise high"].streams_from
+
+    assert origin(plans.a14b("fp8"), card(8)) == "ram"
+    assert origin(A14B, card(8)) == "disk"
+    assert origin(A14B, wide) == origin(A14B, card(16)) == "ram"
+    assert origin(A14B, CARD) is None
 
 
 # ---- what was measured

@@ -59,7 +59,7 @@ class StagePeak(BaseModel):
 
     RAM is the process's own, without pages of mapped files, which the operating system gives up when it needs them.
     `residency`: all weights in the device's memory, or block by block from the file; `streams_from` RAM when the rest of
-    the RAM holds the whole file, so that it is read once, else from the disk at every step. `chunk_tokens` and
+    the RAM holds what streams, so that it is read once, else from the disk at every step. `chunk_tokens` and
     `head_groups` say in which portions the transformer computes; 0 for other stages. `resident_blocks` of the transformer
     stay in memory: all when resident, some or none when streamed. The VAE works on the picture in `strips`, one after the
     other.
@@ -276,7 +276,9 @@ def _with_ram(peak: StagePeak, text: StagePeak, model: ModelRow, shape: LatentSh
         ram = HOST_BYTES + _pinned(peak, text, model) + _carried(peak, model, shape)
     update: dict[str, object] = {"ram_gib": round(ram / GIB, 3)}
     if peak.residency == "streamed":
-        needed = stored_bytes(model, peak.kind) + ram + SYSTEM_BYTES
+        # Blocks that stay on the card are read once: their pages need not stay in RAM.
+        share = 1 - peak.resident_blocks / model.num_layers
+        needed = stored_bytes(model, peak.kind) * share + ram + SYSTEM_BYTES
         update["streams_from"] = "ram" if needed <= device.ram_bytes else "disk"
     return peak.model_copy(update=update)
 

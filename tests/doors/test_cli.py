@@ -125,6 +125,33 @@ def test_plan_for_people(capsys, small):
     assert "warning: the model makes 9 frames" in text
 
 
+def test_plan_for_another_machine(plans):
+    code, (plan,), problems = plans("pictures/boat.png", "--model", "a14b-fp8", "--vram", "8", "--ram", "32")
+    assert (code, problems, plan["device"]) == (0, [], "cuda:0")
+    assert all(peak["memory_gib"] <= 7.4 and peak["ram_gib"] <= 32 for peak in plan["peaks"])
+    assert {time["basis"] for time in plan["times"]} == {"estimate"}
+    code, nothing, (problem,) = plans("pictures/boat.png", "--model", "a14b-fp8", "--vram", "2")
+    assert (code, nothing, problem["error"]["code"]) == (5, [], "does_not_fit")
+
+
+def test_plan_shows_memory_time_and_the_guidance_of_every_step(small, capsys):
+    assert main(["plan", "pictures/boat.png", *small, "-n", "talking", "--cfg-high", "3.5"]) == 0
+    text = capsys.readouterr().out
+    for words in ("CFG 3.5", "NAG", "RAM GiB", "resident", "in all ~", "published figures of CPU"):
+        assert words in text
+
+
+def test_the_table_needs_no_picture(capsys):
+    assert main(["plan", "--table", "--model", "a14b-fp8", "--recipe", "lightx2v", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 21 and all(cell["peak_gib"] for line in lines for cell in line["cells"])
+    assert main(["plan", "--table", "--model", "a14b", "--vram", "24", "--ram", "64"]) == 0
+    text = capsys.readouterr().out
+    assert "24 GB (RTX 3090)" in text and "80 GB" not in text and "1280×720×120" in text
+    assert main(["plan"]) == 2
+    assert "Only --table needs none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

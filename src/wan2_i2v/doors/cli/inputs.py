@@ -46,6 +46,11 @@ def planned(
     return [Entry(label, request if isinstance(request, Wan2I2VError) else next(plans)) for label, request in asked]
 
 
+def of_flags(options: Mapping[str, Any]) -> GenerateRequest:
+    """What the flags ask for, of no picture in particular."""
+    return GenerateRequest(**(_fields(options) | {"image": "picture.png"}))
+
+
 def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The request fields that the flags set; a preset fills those that the flags leave out."""
     fields = {name: value for name, value in options.items() if name in GenerateRequest.model_fields}

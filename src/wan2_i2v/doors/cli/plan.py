@@ -2,30 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from wan2_i2v.doors.cli import output
-from wan2_i2v.doors.cli.generate import Images, first_failure, report_refusal
+from wan2_i2v.doors.cli.generate import first_failure, report_refusal
 from wan2_i2v.doors.cli.options import request_options
 from wan2_i2v.doors.cli.output import AsJson
+from wan2_i2v.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from wan2_i2v.devices import Machine
+    from wan2_i2v.memory import StagePeak
     from wan2_i2v.plan import JobPlan
+    from wan2_i2v.request import GenerateRequest
+
+
+OptionalImages = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="IMAGE", help="As for generate; none with --table.", show_default=False),
+]
+Vram = Annotated[
+    float | None,
+    typer.Option(
+        "--vram", min=1, max=2048, metavar="GB", help="Plan for a card of so many GB instead of what is here."
+    ),
+]
+Ram = Annotated[
+    float | None,
+    typer.Option("--ram", min=1, max=65536, metavar="GB", help="Plan for so much RAM instead of what is here."),
+]
+AsTable = Annotated[
+    bool,
+    typer.Option(
+        "--table",
+        help="What fits which card: sizes and lengths on 8 to 80 GB (or --vram) beside 32 GB of RAM (or --ram), with how "
+        "the experts are held, the highest peak in GiB and the time.",
+    ),
+]
 
 
 @request_options
-def plan(*, images: Images, json: AsJson = False, **options: Any) -> int:
+def plan(
+    *,
+    images: OptionalImages = None,
+    vram: Vram = None,
+    ram: Ram = None,
+    table: AsTable = False,
+    json: AsJson = False,
+    **options: Any,
+) -> int:
     """Show what generate would do.
 
-    Every number that it would use, the memory that it needs, and warnings. Nothing is run or written.
+    Every number that it would use, memory and time of every stage, and warnings. Nothing is run or written.
     """
     from wan2_i2v.api import Order
+    from wan2_i2v.devices import Machine
     from wan2_i2v.doors.cli import inputs
 
-    entries = inputs.planned(images, options, runnable=False)
+    if table:
+        return _show_grid(inputs.of_flags(options), Machine(vram, ram), as_json=json)
+    if not images:
+        raise InvalidRequest("IMAGE", None, "a picture, a folder or a job list", "Only --table needs none.")
+    entries = inputs.planned(images, options, runnable=False, machine=Machine(vram, ram))
     codes = []
     for entry in entries:
         codes.append(report_refusal(entry, as_json=json))
@@ -37,11 +79,31 @@ def plan(*, images: Images, json: AsJson = False, **options: Any) -> int:
     return first_failure(codes)
 
 
+def _show_grid(request: GenerateRequest, machine: Machine, *, as_json: bool) -> int:
+    """Plans of many sizes and lengths, on all cards or on that of `machine`."""
+    from wan2_i2v import grid, measured
+    from wan2_i2v.models import catalog
+
+    vram = grid.CARDS if machine.vram_gb is None else (machine.vram_gb,)
+    ram = machine.ram_gb or grid.RAM_GB
+    lines = grid.grid(request, catalog.look(request.model), vram=vram, ram_gb=ram, table=measured.load())
+    if as_json:
+        for line in lines:
+            output.result(line.model_dump(mode="json"))
+        return 0
+    shown = Table("size × frames", *map(grid.heading, vram), title_justify="left", box=None, header_style="dim")
+    shown.title = f"{request.model}, {ram:g} GB of RAM: experts, highest peak in GiB, time (~ is an estimate)"
+    for line in lines:
+        shown.add_row(f"{line.width}×{line.height}×{line.num_frames}", *(cell.text for cell in line.cells))
+    output.console().print(shown)
+    return 0
+
+
 def show(plan: JobPlan, console: Console) -> None:
     """Print a plan as tables."""
     console.print(_facts(plan))
     console.print(_steps(plan))
-    console.print(_peaks(plan))
+    console.print(_stages(plan))
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print()
@@ -84,15 +146,43 @@ def _plain(value: str) -> str:
 
 
 def _steps(plan: JobPlan) -> Table:
-    table = Table("step", "sigma", "timestep", "expert", "CFG", box=None, header_style="dim")
+    from wan2_i2v import notes
+
+    table = Table("step", "sigma", "timestep", "expert", "guidance", box=None, header_style="dim")
     for number, step in enumerate(plan.steps, start=1):
-        table.add_row(str(number), f"{step.sigma:.4f}", f"{step.timestep:.1f}", step.expert, f"{step.guidance_scale:g}")
+        numbers = (str(number), f"{step.sigma:.4f}", f"{step.timestep:.1f}")
+        table.add_row(*numbers, step.expert, notes.acting(step, plan.nag))
     return table
 
 
-def _peaks(plan: JobPlan) -> Table:
-    table = Table("stage", "weights GiB", "activations GiB", "peak GiB", box=None, header_style="dim")
-    for peak in plan.peaks:
-        numbers = (peak.weights_gib, peak.activations_gib, peak.memory_gib)
-        table.add_row(peak.stage, *(f"{number:.2f}" for number in numbers))
+def _stages(plan: JobPlan) -> Table:
+    """Memory and time of every stage; RAM is the process's own."""
+    from wan2_i2v import grid, timing
+
+    table = Table(
+        "stage", "weights", "activations", "peak GiB", "RAM GiB", "held", "time", box=None, header_style="dim"
+    )
+    peaks = {peak.stage: peak for peak in plan.peaks}
+    for time in plan.times:
+        about = "~" if time.basis == "estimate" else ""
+        took = f"{about}{grid.duration(time.seconds + time.loading_s)}"
+        peak = peaks.get(time.stage)
+        if peak is None:
+            table.add_row(time.stage, "", "", "", "", "", took)
+            continue
+        numbers = (peak.weights_gib, peak.activations_gib, peak.memory_gib, peak.ram_gib)
+        table.add_row(peak.stage, *(f"{number:.2f}" for number in numbers), _held(peak), took)
+    seconds, basis = timing.total(plan.times)
+    like = ", ".join(dict.fromkeys(time.like for time in plan.times if time.like))
+    note = f" (~ estimated from published figures of {like})" if like else ""
+    table.caption = f"in all {'~' if basis == 'estimate' else ''}{grid.duration(seconds)}{note}"
+    table.caption_justify = "left"
     return table
+
+
+def _held(peak: StagePeak) -> str:
+    """How a stage's weights are held."""
+    if peak.residency == "resident":
+        return "resident"
+    kept = f", {peak.resident_blocks} blocks resident" if peak.resident_blocks else ""
+    return f"streamed from {'RAM' if peak.streams_from == 'ram' else 'disk'}{kept}"
