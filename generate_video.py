@@ -71,7 +71,7 @@ ARGUMENTS = (
     Argument(("--shift",), "SHIFT", float, 8.0, "flow shift of the sigmas", ("flow_shift",)),
     Argument(("--sampler",), "SAMPLER_NAME", str, "lcm", "lcm, euler or unipc", ("sampler",)),
     Argument(("--scheduler",), "SCHEDULER", str, "beta", "beta, simple, normal or linear", ("scheduler",)),
-    Argument(("--crop",), "CROP", str, "center", "center, top or bottom", ("crop",)),
+    Argument(("--crop",), "CROP", str, "center", "center, top, bottom or auto", ("crop",)),
     Argument(("--batch-size",), "BATCH_SIZE", int, 1, "videos, with seeds s, s+1, …", ("batch_size",)),
     Argument(("--job-id",), "JOB_ID", str, None, "name of the job and its video; default cli-job-<seed>", ("job_id",)),
 )
@@ -102,6 +102,8 @@ def requests(values: Mapping[str, Any]) -> tuple[GenerateRequest, ...]:
     """
     seed = api.draw_seed() if values["seed"] is None else values["seed"]
     fields = {name: value for name, value in values.items() if name != "batch_size"} | {"seed": seed}
+    # Here an empty negative prompt is a value; without this, mouth prevention would be added to it.
+    fields["allow_speech"] = not values["negative_prompt"].strip()
     try:
         batch = GenerateRequest(**fields).batch(values["batch_size"])
     except InvalidRequest as error:

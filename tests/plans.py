@@ -98,5 +98,5 @@ def plan(
     **request: Any,
 ) -> JobPlan:
     """The plan of a request on this model, picture and device."""
-    asked = GenerateRequest(**({"image": "picture.png", "prompt": "a test"} | request))
+    asked = GenerateRequest(**({"image": "picture.png", "prompt": "A test in soft light."} | request))
     return plan_job(asked, image or facts(), model or row(), device, seed=7, table=table)

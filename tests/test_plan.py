@@ -15,7 +15,7 @@ import plans
 from wan2_i2v.errors import DoesNotFit, InvalidRequest
 from wan2_i2v.geometry import choose_size, crop_loss
 from wan2_i2v.plan import JobPlan, default_job_id, plan_job
-from wan2_i2v.presets import RECIPES
+from wan2_i2v.presets import MOUTH_NEGATIVE, RECIPES
 from wan2_i2v.request import MAX_SIDE, GenerateRequest
 from wan2_i2v.schedule import expert_at
 
@@ -111,7 +111,11 @@ def test_the_default_plan_is_the_knowledge_bases_recipe():
     assert (plan.width, plan.height) == (720, 480)
     assert (plan.num_frames, plan.model_frames, plan.fps, plan.duration_s) == (72, 73, 24, 3.0)
     assert plan.seed == 7
-    assert plan.guidance == "none: CFG is off (scale 1), one model call per step"
+    assert plan.guidance.startswith("NAG (scale 11, tau 2.5, alpha 0.25) in 4 of 4 steps")
+    assert plan.negative_prompt == plan.added_negative == MOUTH_NEGATIVE
+    unguided = plans.plan(allow_speech=True)
+    assert (unguided.negative_prompt, unguided.nag) == ("", None)
+    assert unguided.guidance == "none: CFG is off (scale 1), one model call per step"
     assert plan.crf == 18
 
 
@@ -139,7 +143,7 @@ def test_nag_acts_where_a_negative_prompt_meets_no_cfg():
     )
     assert plans.plan(negative_prompt="talking", nag_scale=5).nag.scale == 5
     for fields in (
-        {"negative_prompt": " "},
+        {"negative_prompt": " ", "allow_speech": True},
         {"negative_prompt": "talking", "nag": False},
         {"negative_prompt": "talking", "guidance_scale_high": 3.5, "guidance_scale_low": 3.5},
     ):
@@ -147,7 +151,7 @@ def test_nag_acts_where_a_negative_prompt_meets_no_cfg():
 
 
 def test_guidance_is_decided_per_expert():
-    plan = plans.plan(guidance_scale_high=3.5, guidance_scale_low=1.0)
+    plan = plans.plan(guidance_scale_high=3.5, guidance_scale_low=1.0, allow_speech=True)
     assert [step.guidance_scale for step in plan.steps] == [3.5, 3.5, 1.0, 1.0]
     assert plan.guidance == "CFG 3.5 in steps 1–2 of 4: one more model call each, +50% denoising time"
     low_only = plans.plan(guidance_scale_low=3.5)

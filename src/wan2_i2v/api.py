@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from wan2_i2v.devices import HERE, Machine
 from wan2_i2v.errors import CheckpointError, InvalidRequest, JobNotFound, Wan2I2VError, from_dict, nearest, translate
 from wan2_i2v.events import Emit, ignore
-from wan2_i2v.plan import JobPlan, plan_job
+from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Record
 from wan2_i2v.request import GenerateRequest, describe_path
 from wan2_i2v.settings import Settings
@@ -166,7 +166,7 @@ def _order(
     machine: Machine = HERE,
 ) -> Order:
     """Plan one request under a job id that is free, or that stands for the very same plan. `taken` ids are not free."""
-    from wan2_i2v import measured, pictures, places
+    from wan2_i2v import measured, pictures, places, planning
     from wan2_i2v.models import catalog
     from wan2_i2v.models.lora import choosing
 
@@ -177,7 +177,7 @@ def _order(
     model = catalog.find(request.model) if runnable else catalog.look(request.model)
     facts, device = pictures.read_facts(picture), machine.device(request.device)
     loras = choosing.choose(request, model)
-    draft = plan_job(located, facts, model, device, draw_seed(), loras, table=measured.load())
+    draft = planning.draft(located, facts, picture, model, device, draw_seed(), loras, table=measured.load())
     planned = _named(draft, explicit=request.job_id is not None and not rename, taken=taken)
     places.check_writable(planned)
     return Order(request, planned, _workspace(planned.job_id))

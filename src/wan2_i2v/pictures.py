@@ -22,7 +22,7 @@ from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from wan2_i2v import geometry
 from wan2_i2v.errors import InvalidImage, nearest
-from wan2_i2v.plan import ImageFacts
+from wan2_i2v.plan import Box, ImageFacts
 from wan2_i2v.request import Crop, describe_path
 
 MIN_SIDE = 16
@@ -123,16 +123,18 @@ def sha256(path: Path) -> str:
         ) from error
 
 
-def prepare(path: Path, width: int, height: int, crop: Crop, background: str) -> Image.Image:
+def prepare(path: Path, width: int, height: int, crop: Crop, background: str, box: Box | None = None) -> Image.Image:
     """The first frame as RGB, `width` × `height`, upright, in sRGB, alpha on `background`, cropped and never stretched.
+
+    `box` (left, top, right, bottom in pixels of the upright picture, of the aspect wanted) replaces `crop`.
 
     Lanczos over the exact (fractional) crop box; Pillow widens the kernel with the scale, so shrinking is antialiased.
 
     Raises InvalidImage.
     """
     flat = flatten(_decode(path).upright, background)
-    box = geometry.crop_box(flat.size, (width, height), crop)
-    return flat.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    chosen = geometry.crop_box(flat.size, (width, height), crop) if box is None else box
+    return flat.resize((width, height), Image.Resampling.LANCZOS, box=chosen)
 
 
 def flatten(picture: Image.Image, background: str) -> Image.Image:

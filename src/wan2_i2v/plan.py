@@ -14,13 +14,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from wan2_i2v import geometry, memory, notes, presets, schedule, timing
+from wan2_i2v import advice, geometry, memory, notes, presets, schedule, timing
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.eye.findings import PictureReport
 from wan2_i2v.measured import Table
+from wan2_i2v.prompting import compose
 from wan2_i2v.request import MAX_SIDE, Container, Crop, GenerateRequest, is_guided
 from wan2_i2v.rows import ModelFiles, ModelRow
 from wan2_i2v.schedule import Expert
+
+Box = tuple[float, float, float, float]
 
 
 class Frozen(BaseModel):
@@ -99,7 +103,12 @@ class JobPlan(Frozen):
     steps: tuple[StepPlan, ...]
     guidance: str
     nag: NagPlan | None
+    allow_speech: bool = False
+    added_negative: str = ""
+    """What of `negative_prompt` the request did not say: mouth prevention."""
     crop: Crop
+    crop_box: Box | None = None
+    """Left, top, right, bottom in pixels of the upright picture; None where `crop` says it all."""
     background: str
     container: Container
     crf: int
@@ -110,6 +119,7 @@ class JobPlan(Frozen):
     peaks: tuple[memory.StagePeak, ...]
     times: tuple[timing.StageTime, ...] = ()
     warnings: tuple[str, ...]
+    analysis: PictureReport | None = None
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -136,7 +146,7 @@ class JobPlan(Frozen):
 
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
-        places = ("job_id", "output", "overwrite", "model_files", "peaks", "times")
+        places = ("job_id", "output", "overwrite", "model_files", "peaks", "times", "analysis")
         hidden: Any = dict.fromkeys(places, True) | {"image": {"path"}, "loras": {"__all__": {"path", "about"}}}
         return self.model_dump(mode="json", exclude=hidden)
 
@@ -152,12 +162,14 @@ def plan_job(
     device: DeviceFacts,
     seed: int,
     loras: Sequence[LoraPlan] = (),
+    sight: advice.Sight = advice.NOTHING_SEEN,
     table: Table = memory.NOTHING_MEASURED,
 ) -> JobPlan:
     """Resolve `request` for this picture, model and device. `seed` is used when the request has none.
 
-    `loras` are what became of the LoRAs that the request names; `table` is what was measured on this device before: it
-    corrects peaks and gives times.
+    `loras` are what became of the LoRAs that the request names; `sight` is what is in the picture and how texts are
+    counted, without which the plan advises less and `--crop auto` takes the middle; `table` is what was measured on this
+    device before: it corrects peaks and gives times.
 
     Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
     """
@@ -168,7 +180,8 @@ def plan_job(
     steps = _steps(request, recipe, model)
     used_seed = seed if request.seed is None else request.seed
     shape = geometry.latent_shape(frames, height, width)
-    nag = _nag(request, steps)
+    negative, added = _negative(request, steps)
+    nag = _nag(request, steps, negative)
     guided = nag is not None or any(is_guided(step.guidance_scale) for step in steps)
     loaded = replace(model, lora_bytes=_lora_bytes(loras))
     peaks = memory.peaks(loaded, shape, frames, device, guided=guided, table=table)
@@ -176,7 +189,7 @@ def plan_job(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,
         prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
+        negative_prompt=negative,
         width=width,
         height=height,
         num_frames=request.num_frames,
@@ -194,9 +207,14 @@ def plan_job(
         flow_shift=recipe.flow_shift if request.flow_shift is None else request.flow_shift,
         boundary_ratio=_boundary(request, model),
         steps=steps,
-        guidance=notes.guidance(request.negative_prompt, steps, nag, timing.nag_cost(model, shape)),
+        guidance=notes.guidance(negative, steps, nag, timing.nag_cost(model, shape)),
         nag=nag,
+        allow_speech=request.allow_speech,
+        added_negative=added,
         crop=request.crop,
+        crop_box=advice.automatic_crop(sight.picture, (image.width, image.height), (width, height))
+        if request.crop == "auto"
+        else None,
         background=request.background,
         container=request.container,
         crf=_crf(request),
@@ -207,8 +225,10 @@ def plan_job(
         peaks=peaks,
         times=timing.times(model, _clip(request, (width, height), steps, nag), peaks, device, table),
         warnings=(),
+        analysis=sight.picture,
     )
-    return draft.model_copy(update={"warnings": notes.warnings(request, draft, model)})
+    warnings = (*notes.warnings(request, draft, model), *advice.of_picture(draft), *advice.of_texts(draft, sight.count))
+    return draft.model_copy(update={"warnings": warnings})
 
 
 def _lora_bytes(loras: Sequence[LoraPlan]) -> int:
@@ -261,10 +281,20 @@ def _steps(request: GenerateRequest, recipe: presets.Recipe, model: ModelRow) ->
     )
 
 
-def _nag(request: GenerateRequest, steps: tuple[StepPlan, ...]) -> NagPlan | None:
-    """NAG acts where a negative prompt is given and a step has no CFG to evaluate it."""
+def _negative(request: GenerateRequest, steps: tuple[StepPlan, ...]) -> tuple[str, str]:
+    """The negative prompt with mouth prevention, and what was added; as given where speech is allowed or nothing would
+    evaluate it."""
+    given = request.negative_prompt
+    evaluated = request.nag or any(is_guided(step.guidance_scale) for step in steps)
+    if request.allow_speech or not evaluated:
+        return given, ""
+    return compose.negative(given), compose.missing(given)
+
+
+def _nag(request: GenerateRequest, steps: tuple[StepPlan, ...], negative: str) -> NagPlan | None:
+    """NAG acts where there is a negative prompt and a step has no CFG to evaluate it."""
     unguided = any(not is_guided(step.guidance_scale) for step in steps)
-    if not (request.nag and request.negative_prompt.strip() and unguided):
+    if not (request.nag and negative.strip() and unguided):
         return None
     return NagPlan(scale=request.nag_scale, tau=request.nag_tau, alpha=request.nag_alpha)
 

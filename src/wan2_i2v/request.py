@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from wan2_i2v.errors import InvalidRequest, nearest
 from wan2_i2v.presets import DEFAULT_PROMPT
 
-Crop = Literal["center", "top", "bottom"]
+Crop = Literal["center", "top", "bottom", "auto"]
 Container = Literal["mp4", "webm", "gif", "webp", "png"]
 RecipeName = Literal["rapid", "lightx2v", "official"]
 Sampler = Literal["lcm", "euler", "unipc"]
@@ -54,6 +54,7 @@ class GenerateRequest(BaseModel):
     image: str = Field(min_length=1, description="Path of the picture that becomes frame 0")
     prompt: str = Field(DEFAULT_PROMPT, max_length=20_000, description="What shall happen, in sentences")
     negative_prompt: str = Field("", max_length=20_000, description="What shall not happen")
+    allow_speech: bool = Field(False, description="Mouths may move: no mouth words in the negative, no mouth check")
     width: Side | None = Field(None, description="Pixels; snapped to a multiple of 16")
     height: Side | None = Field(None, description="Pixels; snapped to a multiple of 16")
     num_frames: int = Field(72, ge=1, le=MAX_FRAMES, description="Frames in the file, exactly")
@@ -81,7 +82,9 @@ class GenerateRequest(BaseModel):
     nag_scale: float = Field(11.0, ge=1, le=50, allow_inf_nan=False, description="NAG: how strongly it pushes away")
     nag_tau: float = Field(2.5, ge=1, le=50, allow_inf_nan=False, description="NAG: limit of the features' growth")
     nag_alpha: float = Field(0.25, ge=0, le=1, allow_inf_nan=False, description="NAG: share of the guided features")
-    crop: Crop = Field("center", description="What to keep when the picture's aspect differs")
+    crop: Crop = Field(
+        "center", description="What to keep when the picture's aspect differs; auto: faces, else the subject"
+    )
     background: str = Field("#ffffff", description="Colour under transparent pixels")
     container: Container = Field("mp4", description="mp4 (H.264), webm (VP9), gif, webp (animated), png (folder)")
     crf: int | None = Field(None, ge=0, le=63, description="Quality, lower is better; default 18 (H.264), 30 (VP9)")

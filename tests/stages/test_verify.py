@@ -7,14 +7,11 @@ from itertools import chain, islice
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import clips
 import plans
 from wan2_i2v import places
-from wan2_i2v.media import measure
 from wan2_i2v.media.formats import ClipFormat
 from wan2_i2v.media.writer import write_clip
 from wan2_i2v.record import Verification
@@ -70,7 +67,7 @@ def test_a_wrong_rate(container, tmp_path):
 def test_another_size(tmp_path):
     frames = [frame[:48] for frame in clips.moving(COUNT)]
     verdict = check(tmp_path, frames, written=ClipFormat("mp4", 96, 48, 16, 18))
-    assert failures(verdict) == {"size", "first_frame"}
+    assert failures(verdict) == {"size"}
 
 
 def test_another_codec(tmp_path):
@@ -82,23 +79,24 @@ def test_another_codec(tmp_path):
 @pytest.mark.parametrize("value", [0, 3, 255])
 def test_a_black_or_blank_clip(value, tmp_path):
     verdict = check(tmp_path, [np.full((64, 96, 3), value, np.uint8)] * COUNT)
-    assert {"not_black", "motion", "first_frame_psnr"} <= failures(verdict)
+    assert {"motion", "first_frame"} <= failures(verdict)
+    assert failures(verdict) & {"black", "blank"}
 
 
-@pytest.mark.parametrize(("value", "word"), [(0, "black and blank"), (200, "blank")])
-def test_one_bad_frame_in_a_good_clip(value, word, tmp_path):
+@pytest.mark.parametrize(("value", "name"), [(0, "black"), (190, "blank")])
+def test_one_bad_frame_in_a_good_clip(value, name, tmp_path):
     frames = list(clips.moving(COUNT))
     frames[7] = np.full_like(frames[7], value)
     verdict = check(tmp_path, frames)
-    assert failures(verdict) == {"not_black"}
-    assert f"a frame is {word}" in verdict.failures[0].message
+    assert failures(verdict) == {name}
+    assert verdict.failures[0].spans == ((0.438, 0.5),)
 
 
 def test_a_dark_picture_may_give_a_dark_clip(tmp_path):
     frames = [(frame // 24).astype(np.uint8) for frame in clips.moving(COUNT)]
     verdict = check(tmp_path, frames, prepared=frames[0], crf=1, container="png")
     assert frames[0].mean() < 10
-    assert "not_black" not in failures(verdict)
+    assert not {"black", "blank"} & failures(verdict)
 
 
 @pytest.mark.parametrize("count", [2, 5, COUNT])
@@ -106,7 +104,7 @@ def test_a_frozen_clip(count, tmp_path):
     frames = [clips.texture()] * count
     verdict = check(tmp_path, frames, prepared=frames[0], num_frames=count, prompt="a woman dances")
     assert failures(verdict) == {"motion"}
-    assert "the prompt does not ask for stillness" in verdict.failures[0].message
+    assert verdict.failures[0].remedy == "stronger-guidance"
 
 
 def test_a_frozen_clip_with_noise_is_frozen(tmp_path):
@@ -119,14 +117,14 @@ def test_a_frozen_clip_on_request(tmp_path):
     frames = [clips.texture()] * COUNT
     verdict = check(tmp_path, frames, prepared=frames[0], prompt="A portrait with minimal movement")
     assert verdict.passed
-    (motion,) = [seen for seen in verdict.checks if seen.name == "motion"]
-    assert motion.message.startswith("the clip is frozen, as the prompt asks")
+    states = {seen.name: seen.state for seen in verdict.checks}
+    assert (states["motion"], states["stillness"]) == ("unchecked", "judged")
 
 
-def test_a_fade_is_no_frozen_clip(tmp_path):
+def test_a_fade_of_a_still_picture_is_named(tmp_path):
     still = clips.texture()
     frames = [(still * (1 - index / 40)).astype(np.uint8) for index in range(COUNT)]
-    assert check(tmp_path, frames, prepared=still).passed
+    assert failures(check(tmp_path, frames, prepared=still)) & {"brightness_drift", "fade_to_black"}
 
 
 def test_a_slow_zoom_is_no_frozen_clip(tmp_path):
@@ -148,7 +146,7 @@ def test_latents_that_are_no_numbers(bad, tmp_path):
 
 def test_a_first_frame_of_another_picture(tmp_path):
     verdict = check(tmp_path, clips.moving(COUNT, seed=1))
-    assert failures(verdict) == {"first_frame_ssim", "first_frame_psnr"}
+    assert failures(verdict) == {"first_frame"}
 
 
 def test_a_first_frame_that_lost_fine_detail_passes(tmp_path):
@@ -174,58 +172,27 @@ def test_a_folder_with_a_damaged_frame_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "still"),
+    ("prompt", "expected"),
     [
-        ("The pose is static, with minimal movement", True),
-        ("She holds still.", True),
-        ("a motionless statue", True),
-        ("a still life of apples", True),
-        ("Minimal motion", True),
-        ("static camera, a dog runs", False),
-        ("a static shot of waves", False),
-        ("not static at all", False),
-        ("no static background noise", False),
-        ("she is still smiling and still dancing", False),
-        ("distilled water flows", False),
-        ("A beautiful scene with dynamic movement", False),
-        ("", False),
+        ("The pose is static, with minimal movement", "static"),
+        ("She holds still.", "static"),
+        ("a motionless statue", "static"),
+        ("a motionless statue while the camera orbits it", None),
+        ("a still life of apples", "static"),
+        ("Minimal motion", "static"),
+        ("static camera, a dog runs", "motion"),
+        ("a static shot of waves", "motion"),
+        ("not static at all", "motion"),
+        ("no static background noise", "motion"),
+        ("she is still smiling and still dancing", "motion"),
+        ("distilled water flows", "motion"),
+        ("The camera zooms in on the house.", "motion"),
+        ("A beautiful scene with dynamic movement", "motion"),
+        ("", "motion"),
     ],
 )
-def test_who_asks_for_stillness(prompt, still):
-    assert verify.asks_for_stillness(prompt) is still
-
-
-@given(st.integers(0, 255), st.integers(0, 255))
-def test_ssim_and_psnr_of_flat_pictures(a, b):
-    one, other = (np.full((32, 32, 3), value, np.uint8) for value in (a, b))
-    assert measure.ssim(one, other) == pytest.approx(measure.ssim(other, one))
-    assert measure.psnr(one, other) == measure.psnr(other, one)
-    assert (measure.psnr(one, other) == 100) == (a == b)
-
-
-def test_ssim_is_that_of_scikit_image():
-    from skimage.metrics import structural_similarity
-
-    one, other = clips.texture(128, 96), clips.texture(128, 96, seed=3) // 2 + clips.texture(128, 96) // 2
-    luma = [np.asarray(Image.fromarray(frame).convert("L")) for frame in (one, other)]
-    theirs = structural_similarity(*luma, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    assert measure.ssim(one, other) == pytest.approx(theirs, abs=0.02)
-
-
-def test_measuring_is_the_same_whatever_the_threads():
-    import cv2
-
-    frames = list(clips.moving(COUNT, 320, 176))
-    before = cv2.getNumThreads()
-    try:
-        found = []
-        for threads in (1, 4):
-            cv2.setNumThreads(threads)
-            found.append(measure.measure(iter(frames)).motion)
-        assert found[0] == found[1]
-        assert cv2.getNumThreads() == 4
-    finally:
-        cv2.setNumThreads(before)
+def test_what_a_prompt_asks_for(prompt, expected):
+    assert verify.expected_of(prompt) == expected
 
 
 def test_the_stage_writes_its_verdict(tmp_path):

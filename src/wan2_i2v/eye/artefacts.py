@@ -19,6 +19,8 @@ WHITE = 200.0
 """Mean luma from which a frame without contrast inside a flash is the flash itself."""
 SPIKE = 8.0
 """Luma difference below which no change between two frames is a cut."""
+CONTENT = 5.0
+"""The same for coarse luma brought to the brightness and contrast of the frame before."""
 RETURNS = 0.5
 """A flash is over when a frame is again so much more like the one before it than the flash is."""
 
@@ -26,10 +28,10 @@ RETURNS = 0.5
 Flags = npt.NDArray[np.bool_]
 
 
-def artefact_checks(series: Series, fps: float) -> list[Check]:
-    """All checks of this module."""
+def artefact_checks(series: Series, fps: float, start: tuple[float, float] | None = None) -> list[Check]:
+    """All checks of this module. `start`: mean and spread of luma of the picture that the clip starts from."""
     jumps = _jumps(series)
-    dark, flat = _empty(series, jumps)
+    dark, flat = _empty(series, jumps, start)
     path = _path(series, jumps)
     return [
         *_empty_checks(dark, flat, fps),
@@ -41,10 +43,14 @@ def artefact_checks(series: Series, fps: float) -> list[Check]:
     ]
 
 
-def _empty(series: Series, jumps: _Jumps) -> tuple[Flags, Flags]:
-    """Which frames are black, and which show one colour; a white flash is a flash."""
-    dark = min(DARKEST, OF_START * float(series.mean[0])) if series.std[0] > FLATTEST else DARKEST
-    flat = min(FLATTEST, OF_START * float(series.std[0]))
+def _empty(series: Series, jumps: _Jumps, start: tuple[float, float] | None) -> tuple[Flags, Flags]:
+    """Which frames are black, and which show one colour; a white flash is a flash.
+
+    A dark picture may give a dark clip; a clip whose picture is not known and that begins without contrast may not.
+    """
+    mean, std = start or (float(series.mean[0]), float(series.std[0]))
+    dark = min(DARKEST, OF_START * mean) if start or std > FLATTEST else DARKEST
+    flat = min(FLATTEST, OF_START * std)
     black = series.mean < dark
     flash = np.zeros(len(series), dtype=bool)
     for begin, end in jumps.flashes:
@@ -69,10 +75,11 @@ def _spans(flags: Flags, fps: float) -> limits.Spans:
 
 
 def _flicker(series: Series) -> Check:
-    """Brightness that jumps to and fro: the typical change of the gain from frame to frame, %."""
+    """Brightness that jumps to and fro: half its typical second difference, % of the clip's brightness."""
     if len(series) < 6:
         return limits.FLICKER.unchecked("the clip has fewer than 6 frames")
-    value = 100 * float(np.median(np.abs(np.diff(series.gain[1:]))))
+    level = max(float(np.median(series.mean)), DARKEST)
+    value = 50 * float(np.median(np.abs(np.diff(series.mean[1:], 2)))) / level
     return limits.FLICKER.check(
         value, "brightness is steady from frame to frame", f"brightness jumps by {value:.1f} % from frame to frame"
     )
@@ -119,34 +126,44 @@ class _Jumps:
     cuts: tuple[int, ...]
     flashes: tuple[tuple[int, int], ...]
     ratio: Floats
+    content: Floats
+    """`ratio` without what a change of brightness and contrast explains, and without fine detail."""
 
 
 def _jumps(series: Series) -> _Jumps:
-    """Changes that are far above the usual; a flash goes back, a cut does not."""
-    step = np.r_[0.0, series.step]
-    usual = float(np.median(series.step)) + 1 if len(series) > 1 else 1.0
-    ratio = np.where(step > SPIKE, step / usual, 0.0)
+    """Changes that are far above the usual: a flash goes back, a cut does not and shows other content.
+
+    A change of brightness that stays is neither; it is drift.
+    """
+    ratio = _over_usual(np.r_[0.0, series.step], SPIKE)
+    content = _over_usual(series.jump, CONTENT)
     flashes: list[tuple[int, int]] = []
     cuts: list[int] = []
     for frame in (int(index) for index in np.flatnonzero(ratio > limits.CUT.fails)):
         if any(begin < frame <= end for begin, end in flashes):
             continue
         end = _flash_end(series, frame)
-        if end is None:
-            cuts.append(frame)
-        else:
+        if end is not None:
             flashes.append((frame, end))
-    return _Jumps(tuple(cuts), tuple(flashes), ratio)
+        elif content[frame] > limits.CUT.fails:
+            cuts.append(frame)
+    return _Jumps(tuple(cuts), tuple(flashes), ratio, content)
+
+
+def _over_usual(change: Floats, least: float) -> Floats:
+    """Each change over the typical one; 0 for those of at most `least` grey levels."""
+    usual = float(np.median(change[1:])) + 1 if len(change) > 1 else 1.0
+    return np.where(change > least, change / usual, 0.0)
 
 
 def _jump_checks(series: Series, jumps: _Jumps, fps: float) -> list[Check]:
     if len(series) < 6:
         return [limit.unchecked("the clip has fewer than 6 frames") for limit in (limits.CUT, limits.FLASH)]
-    calm = float(jumps.ratio[jumps.ratio <= limits.CUT.fails].max())
+    calm = float(jumps.content[jumps.content <= limits.CUT.fails].max())
     begins = [begin for begin, _ in jumps.flashes]
     return [
         limits.CUT.check(
-            max((float(jumps.ratio[frame]) for frame in jumps.cuts), default=calm),
+            max((float(jumps.content[frame]) for frame in jumps.cuts), default=calm),
             "no sudden cut",
             f"the picture changes at once at {_times(jumps.cuts, fps)}",
             spans=tuple((round((f - 1) / fps, 3), round((f + 1) / fps, 3)) for f in jumps.cuts),

@@ -21,8 +21,7 @@ from wan2_i2v.eye.faces import Picture
 from wan2_i2v.eye.first import first_frame_check
 from wan2_i2v.eye.motion import motion_checks
 from wan2_i2v.eye.opening import flattened
-from wan2_i2v.eye.series import Gatherer, Series, shrink
-from wan2_i2v.media.measure import one_thread
+from wan2_i2v.eye.series import WORK, Gatherer, Series, grey, one_thread, shrink
 from wan2_i2v.record import Check
 
 Expected = Literal["motion", "static"]
@@ -90,10 +89,16 @@ def look(
         faces = crowd.seen()
     checks += [
         *motion_checks(series, rate, expected),
-        *artefact_checks(series, rate),
+        *artefact_checks(series, rate, None if picture is None else _look(picture)),
         mouth_check(faces, len(series), crowd.uncounted, allow_speech=allow_speech),
     ]
     return Examination(explained(checks), series, faces, album.pages(), rate)
+
+
+def _look(picture: Picture) -> tuple[float, float]:
+    """Mean and spread of a picture's luma, 0 to 255."""
+    luma = grey(shrink(picture, WORK))
+    return float(luma.mean()), float(luma.std())
 
 
 class Album:

@@ -8,13 +8,16 @@ import numpy as np
 from wan2_i2v.eye import limits
 from wan2_i2v.eye.faces import Picture
 from wan2_i2v.eye.series import WORK, shrink
-from wan2_i2v.media.measure import ssim
 from wan2_i2v.record import Check
 
 SIDE = WORK
 """Long side at which the two are compared."""
-SOFTNESS = (1.0, 2.0)
-"""Pixels; a small VAE loses fine texture, which is no fault of the frame."""
+SOFTNESS = 1 / 80
+"""Blur of both, share of the long side: what a VAE loses is finer, and no fault of the frame."""
+FLAT = 16.0
+"""Grey² added to variances and covariance, so that two pictures of one colour are alike."""
+OFFSET = 30.0
+"""Grey levels of brightness apart that count as much as the limit."""
 
 
 def first_frame_check(frame: Picture | None, picture: Picture | None) -> Check:
@@ -23,19 +26,26 @@ def first_frame_check(frame: Picture | None, picture: Picture | None) -> Check:
     if picture is None or frame is None:
         return limit.unchecked("no picture to compare the first frame with" if frame is not None else "no frames")
     wanted = shrink(frame, SIDE)
-    likeness = max(_softened(wanted, candidate) for candidate in _candidates(picture, wanted.shape[:2]))
-    value = 1 - likeness
+    value = min(unlikeness(wanted, candidate) for candidate in _candidates(picture, wanted.shape[:2]))
     return limit.check(
         value,
-        f"the first frame is the picture (SSIM {likeness:.2f})",
-        f"the first frame is not the picture (SSIM {likeness:.2f})",
+        f"the first frame is the picture (coarse difference {value:.3f})",
+        f"the first frame is not the picture (coarse difference {value:.3f})",
     )
 
 
-def _softened(frame: Picture, picture: Picture) -> float:
-    """SSIM with the picture as sharp as the frame is: blurred by what brings the two closest."""
-    blurred = [np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), dtype=np.uint8) for sigma in SOFTNESS]
-    return max(ssim(frame, candidate) for candidate in (picture, *blurred))
+def unlikeness(frame: Picture, picture: Picture) -> float:
+    """1 − correlation of two pictures of one size without their fine detail; 0 is equal. Or how far apart their
+    brightness is, where that says more."""
+    one, other = (_coarse(image) for image in (frame, picture))
+    covariance = float(((one - one.mean()) * (other - other.mean())).mean())
+    correlation = (covariance + FLAT) / float(np.sqrt((one.var() + FLAT) * (other.var() + FLAT)))
+    return max(1 - correlation, limits.FIRST_FRAME.fails * abs(float(one.mean() - other.mean())) / OFFSET)
+
+
+def _coarse(image: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    sigma = max(0.3, max(image.shape[:2]) * SOFTNESS)
+    return np.asarray(cv2.GaussianBlur(image.astype(np.float32), (0, 0), sigma), dtype=np.float64)
 
 
 def _candidates(picture: Picture, shape: tuple[int, ...]) -> list[Picture]:

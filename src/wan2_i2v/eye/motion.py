@@ -55,7 +55,7 @@ def is_still(series: Series) -> bool:
 
 def _stir(series: Series) -> float:
     """How much the clip moves, in units of what the stillest moving clip does; below 1 nothing moves."""
-    change = float(np.percentile(series.away, 95)) / STILL_CHANGE
+    change = float(np.percentile(series.soft, 95)) / STILL_CHANGE
     return max(float(series.flow.mean()) / STILL_MEAN, float(np.median(series.peak)) / STILL_PEAK, change)
 
 

@@ -13,12 +13,12 @@ from typing import Literal
 import cv2
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
 from wan2_i2v import geometry
 from wan2_i2v.eye import cropping, opening
 from wan2_i2v.eye.background import Background, background_of
 from wan2_i2v.eye.faces import Face, Picture, find_faces
+from wan2_i2v.eye.findings import Advice, FaceReport, PictureReport
 from wan2_i2v.eye.mouth import SMALLEST
 from wan2_i2v.eye.series import grey, lab, shrink
 
@@ -35,55 +35,6 @@ PORTRAIT = 0.18
 """Face height over picture height from which a picture is a portrait."""
 TURNED = 0.35
 WORK_SIDE = 1280
-
-Urgency = Literal["info", "warning"]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Advice(_Frozen):
-    """One advice: what to do (`value` for machines) and why."""
-
-    about: str
-    value: str
-    reason: str
-    urgency: Urgency = "info"
-
-
-class FaceReport(_Frozen):
-    """One face: its box in pixels of the picture, its height, and whether its mouth can be seen moving."""
-
-    box: tuple[int, int, int, int]
-    height: int
-    presence: float
-    profile: bool
-    mouth_open: bool
-    mouth_visible: bool
-
-
-class PictureReport(_Frozen):
-    """What `analyze` saw. Colours are #rrggbb; boxes left, top, right, bottom in pixels; shares 0 to 1."""
-
-    width: int
-    height: int
-    mode: str
-    transparent_share: float
-    background: Literal["solid", "gradient", "busy"]
-    background_colour: str
-    subject: tuple[int, int, int, int]
-    subject_certain: bool
-    faces: tuple[FaceReport, ...]
-    mouth_risk: Literal["none", "low", "high"]
-    sharpness: float
-    brightness: float
-    clipped_share: float
-    jpeg_blockiness: float
-    size: tuple[int, int]
-    crop: Literal["center", "top", "bottom"]
-    crop_box: tuple[int, int, int, int]
-    advice: tuple[Advice, ...]
 
 
 def analyze(

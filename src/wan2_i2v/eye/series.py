@@ -7,7 +7,9 @@ the picture is laid back onto the one LAG frames earlier, and what is left in it
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -27,8 +29,8 @@ LAG = 8
 """Frames between the two that motion is measured on: from one frame to the next, noise moves as much as a slow zoom."""
 REACH = 6
 """Frames back to which each frame is compared, so that a flash is told from a cut."""
-DARK = 24
-"""Luma below which a pixel says nothing about relative brightness."""
+SOFT = 2.0
+"""Pixels of coarse luma: the blur that takes the noise out of what differs from frame 0."""
 COLOURED = 3.0
 """Spread of a* and b* (Lab units) from which a picture says something about saturation."""
 ONE_COLOUR = 6.0
@@ -57,8 +59,9 @@ class Series:
     """One value per frame, axis 0 the frame; `back[k]` compares with the frame k + 1 earlier (NaN where there is none).
 
     `mean`, `std`: luma, 0 to 255. `sharp`: variance of the Laplacian. `noise`: robust sigma of the finest detail, grey
-    levels. `back`: REACH × frames, mean absolute luma difference. `gain`: median log ratio of luma to the frame before.
-    `away`: mean absolute difference of coarse luma to frame 0, brought to its mean. `flow`, `peak`: mean and 95th percentile of the optical
+    levels. `back`: REACH × frames, mean absolute luma difference. `jump`: mean absolute difference of coarse luma to the
+    frame before, brought to its brightness and contrast. `away`: mean absolute difference of coarse luma to frame 0,
+    brought to its mean; `soft`: the same of blurred luma, which noise does not move. `flow`, `peak`: mean and 95th percentile of the optical
     flow over LAG frames, % of the diagonal; `camera`: length of the median flow vector. `links`: see `Link`.
     """
 
@@ -67,8 +70,9 @@ class Series:
     sharp: Floats
     noise: Floats
     back: Floats
-    gain: Floats
+    jump: Floats
     away: Floats
+    soft: Floats
     flow: Floats
     peak: Floats
     camera: Floats
@@ -108,10 +112,11 @@ class Gatherer:
         if self._start is None:
             self._start = tiny
             self._light = float(lab(small)[..., 0].mean())
-        gain = 0.0 if self._tiny is None else _gain(self._tiny, tiny)
+        jump = 0.0 if self._tiny is None else _jump(self._tiny, tiny)
         level = float(self._start.mean()) / max(float(tiny.mean()), 1.0)
-        away = float(cv2.absdiff(self._start, tiny * np.float32(level)).mean())
-        self._rows.append((float(luma.mean()), float(luma.std()), _sharpness(fine), _noise(fine), gain, away))
+        off = self._start - tiny * np.float32(level)
+        away = float(np.abs(off).mean()), float(np.abs(cv2.GaussianBlur(off, (0, 0), SOFT)).mean())
+        self._rows.append((float(luma.mean()), float(luma.std()), _sharpness(fine), _noise(fine), jump, *away))
         earlier = list(self._window)[::-1][:REACH]
         self._back.append([float(cv2.absdiff(luma, past).mean()) for past, _, _ in earlier])
         self._tiny = tiny
@@ -135,14 +140,27 @@ class Gatherer:
         if left > 0:
             anchor = len(self._window) - 1 - left
             self._link(anchor, flow_between(self._window[anchor][0], self._window[-1][0]))
-        rows = np.array(self._rows, dtype=np.float64).reshape(-1, 6)
+        rows = np.array(self._rows, dtype=np.float64).reshape(-1, 7)
         back = np.full((REACH, len(rows)), np.nan)
         for index, differences in enumerate(self._back):
             back[: len(differences), index] = differences
         flows = np.array(self._flows, dtype=np.float64).reshape(-1, 3)
-        mean, std, sharp, noise, gain, away = rows.T
+        mean, std, sharp, noise, jump, away, soft = rows.T
         flow, peak, camera = flows.T
-        return Series(mean, std, sharp, noise, back, gain, away, flow, peak, camera, tuple(self._links), self._light)
+        return Series(
+            mean, std, sharp, noise, back, jump, away, soft, flow, peak, camera, tuple(self._links), self._light
+        )
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """DIS cuts the picture into one stripe per thread, so its result depends on their number."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def shrink(picture: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
@@ -202,12 +220,15 @@ def _drift(before: Picture, after: Picture, flow: npt.NDArray[np.float32]) -> tu
 
 
 def _colour(old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> tuple[float, float, float]:
-    """Shift of a* and b* and log factor of both that bring `old` to `new` (n × 2) in the least squares."""
+    """Shift of a* and b* and log factor of both that bring the mean and spread of `old` to those of `new` (n × 2).
+
+    Not the least squares of the pixels: where they do not lie on each other exactly, that takes every colour for paler.
+    """
     mean = old.mean(axis=0), new.mean(axis=0)
-    spread = float(((old - mean[0]) ** 2).mean())
+    spread, after = (float(((value - centre) ** 2).mean()) for value, centre in zip((old, new), mean, strict=True))
     square = float((mean[0] ** 2).sum())
     if spread > COLOURED**2:
-        factor = float(((old - mean[0]) * (new - mean[1])).mean()) / spread
+        factor = float(np.sqrt(after / spread))
     else:
         factor = float(mean[0] @ mean[1]) / square if square > ONE_COLOUR**2 else 1.0
     factor = min(max(factor, 0.05), 20.0)
@@ -227,10 +248,11 @@ def _tiny(luma: Luma) -> Coarse:
     return np.asarray(cv2.resize(luma.astype(np.float32), size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _gain(before: Coarse, after: Coarse) -> float:
-    """Median log ratio over pixels that are not dark in either."""
-    bright = (before > DARK) & (after > DARK) & (before < 250) & (after < 250)
-    return float(np.median(np.log(after[bright] / before[bright]))) if bright.mean() > 0.02 else 0.0
+def _jump(before: Coarse, after: Coarse) -> float:
+    """Mean absolute difference after the least-squares change of brightness and contrast."""
+    old, new = before - before.mean(), after - after.mean()
+    factor = float((old * new).mean()) / max(float((new * new).mean()), 1e-6)
+    return float(np.abs(old - np.float32(factor) * new).mean())
 
 
 def _sharpness(luma: Luma) -> float:

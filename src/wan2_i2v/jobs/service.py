@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wan2_i2v import devices, pictures, places
+from wan2_i2v import devices, places, planning
 from wan2_i2v.errors import Wan2I2VError, translate
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.job import NewJob, StoredJob
@@ -26,7 +26,7 @@ from wan2_i2v.jobs.shelf import Shelf
 from wan2_i2v.jobs.store import Store
 from wan2_i2v.jobs.worker import Limits, Worker
 from wan2_i2v.models import catalog
-from wan2_i2v.plan import JobPlan, plan_job
+from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Record
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.settings import Settings
@@ -192,7 +192,8 @@ class Service:
 
     def _plan(self, request: GenerateRequest, picture: str) -> JobPlan:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
-        plan = plan_job(request, facts, self.model, self.device, secrets.randbelow(MAX_DRAWN_SEED))
+        seed = secrets.randbelow(MAX_DRAWN_SEED)
+        plan = planning.draft(request, facts, self.shelf.path(picture), self.model, self.device, seed)
         places.check_writable(plan)
         return plan
 

@@ -54,9 +54,13 @@ def negative(text: str = "", *, allow_speech: bool = False) -> str:
     """The negative prompt with those phrases of mouth prevention that it lacks; unchanged when speech is allowed."""
     if allow_speech:
         return text
+    return ", ".join(part for part in (text.strip().rstrip(","), missing(text)) if part)
+
+
+def missing(text: str) -> str:
+    """The phrases of mouth prevention that a negative prompt lacks, between commas."""
     have = {phrase.strip().lower() for phrase in text.split(",")}
-    missing = [phrase for phrase in MOUTH_NEGATIVE.split(", ") if phrase not in have]
-    return ", ".join(part for part in (text.strip().rstrip(","), *missing) if part)
+    return ", ".join(phrase for phrase in MOUTH_NEGATIVE.split(", ") if phrase not in have)
 
 
 def _clean(text: str) -> str:

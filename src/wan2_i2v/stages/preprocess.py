@@ -20,7 +20,7 @@ def _run(model: None, job: Job, context: Context) -> None:
         raise InvalidImage(
             "image", str(path), "the very file that was planned", "It was changed since: plan the job again."
         )
-    prepared = pictures.prepare(path, plan.width, plan.height, plan.crop, plan.background)
+    prepared = pictures.prepare(path, plan.width, plan.height, plan.crop, plan.background, plan.crop_box)
     with replacing(job.workspace.prepared) as temporary:
         prepared.save(temporary, format="PNG")
     context.progress(job, STAGE.name, 1, 1)

@@ -11,7 +11,7 @@ from wan2_i2v.doors.cli.output import AsJson
 from wan2_i2v.errors import Wan2I2VError
 
 if TYPE_CHECKING:
-    from wan2_i2v.eye.picture import PictureReport
+    from wan2_i2v.eye.findings import PictureReport
 
 Images = Annotated[list[str], typer.Argument(help="Pictures.", show_default=False)]
 

@@ -30,6 +30,7 @@ class Flag:
 FLAGS = (
     Flag("prompt", CLIP, ("--prompt", "-p")),
     Flag("negative_prompt", CLIP, ("--negative-prompt", "-n")),
+    Flag("allow_speech", CLIP, ("--allow-speech",)),
     Flag("width", CLIP, ("--width", "-w")),
     Flag("height", CLIP, ("--height",)),
     Flag("num_frames", CLIP, ("--length", "--num-frames", "-l")),

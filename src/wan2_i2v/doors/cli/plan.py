@@ -122,7 +122,9 @@ def _facts(plan: JobPlan) -> Table:
             f"{plan.image.path} ({plan.image.width}×{plan.image.height} {plan.image.format} {plan.image.mode})",
         ),
         ("prompt", plan.prompt),
-        ("negative prompt", plan.negative_prompt),
+        ("negative prompt", plan.negative_prompt + _added(plan)),
+        ("seen", _seen(plan)),
+        ("crop", _crop(plan)),
         (
             "clip",
             f"{plan.width}×{plan.height}, {plan.num_frames} frames{cut}, {plan.fps:g} fps, {plan.duration_s:.3f} s",
@@ -136,6 +138,35 @@ def _facts(plan: JobPlan) -> Table:
     ):
         table.add_row(name, _plain(value))
     return table
+
+
+def _added(plan: JobPlan) -> str:
+    if not plan.added_negative:
+        return ""
+    whole = plan.added_negative == plan.negative_prompt
+    words = "this is" if whole else f"the last {plan.added_negative.count(', ') + 1} phrases are"
+    return f" ({words} mouth prevention; --allow-speech leaves it out)"
+
+
+def _seen(plan: JobPlan) -> str:
+    """What the picture shows, in one line."""
+    seen = plan.analysis
+    if seen is None:
+        return "not looked at"
+    faces = ", ".join(f"{face.height} px" for face in seen.faces[:4]) if seen.faces else ""
+    told = [f"{seen.background} background {seen.background_colour}", f"{len(seen.faces)} faces"]
+    told[1] += f" ({faces}), mouth risk {seen.mouth_risk}" if faces else ""
+    if seen.transparent_share > 0:
+        told.append(f"{seen.transparent_share:.1%} transparent")
+    return ", ".join(told)
+
+
+def _crop(plan: JobPlan) -> str:
+    from wan2_i2v import advice
+
+    told = advice.kept(plan)
+    box = "" if plan.crop_box is None else " " + ", ".join(f"{side:g}" for side in plan.crop_box)
+    return f"{plan.crop}{box}" + ("" if told is None else f": keeps {told[1]:.0%} of {told[0]}")
 
 
 def _plain(value: str) -> str:
