@@ -7,6 +7,7 @@ without torch, imported by `api` and the jobs' service.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import ImageColor
 from wan2_i2v.advice import Sight
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.eye.findings import PictureReport
-from wan2_i2v.plan import JobPlan, plan_job
+from wan2_i2v.plan import ImageFacts, JobPlan, LoraPlan, plan_job
 from wan2_i2v.prompting import tokens
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelRow
@@ -24,22 +25,27 @@ _LOOKING = threading.Lock()
 """OpenCV's nets take one picture at a time."""
 
 
-def draft(request: GenerateRequest, picture: Path, model: ModelRow, device: DeviceFacts, seed: int) -> JobPlan:
-    """`plan_job` for the picture at `picture`.
+_LOOKING = threading.Lock()
+"""OpenCV's nets take one picture at a time."""
+
+
+def draft(
+    request: GenerateRequest,
+    facts: ImageFacts,
+    picture: Path,
+    model: ModelRow,
+    device: DeviceFacts,
+    seed: int,
+    loras: Sequence[LoraPlan] = (),
+) -> JobPlan:
+    """`plan_job` for the picture at `picture`, of which `facts` are known.
 
     Raises InvalidImage, and what `plan_job` raises.
     """
-    facts = pictures.read_facts(picture)
-    seen = _seen(picture, facts.sha256, request.background, model.sizes)
-    return plan_job(
-        request,
-        facts,
-        model,
-        device,
-        seed,
-        seen,
-        tokens.counter(None if model.files is None else model.files.tokenizer),
-    )
+    with _LOOKING:
+        seen = _seen(picture, facts.sha256, request.background, model.sizes)
+    count = tokens.counter(None if model.files is None else model.files.tokenizer)
+    return plan_job(request, facts, model, device, seed, loras, seen, count)
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wan2_i2v import devices, places, planning
+from wan2_i2v import devices, pictures, places, planning
 from wan2_i2v.errors import Wan2I2VError, translate
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.job import NewJob, StoredJob
