@@ -25,10 +25,6 @@ _LOOKING = threading.Lock()
 """OpenCV's nets take one picture at a time."""
 
 
-_LOOKING = threading.Lock()
-"""OpenCV's nets take one picture at a time."""
-
-
 def draft(
     request: GenerateRequest,
     facts: ImageFacts,
