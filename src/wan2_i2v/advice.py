@@ -17,6 +17,7 @@ from wan2_i2v.prompting.lint import lint
 if TYPE_CHECKING:
     from wan2_i2v.plan import JobPlan
 
+
 @dataclass(frozen=True)
 class Sight:
     """What only files can tell a plan: what is in the picture, and a counter of a text's tokens."""

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from PIL import ImageColor
 
-from wan2_i2v.advice import Sight
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.eye.findings import PictureReport
 from wan2_i2v.plan import ImageFacts, JobPlan, LoraPlan, plan_job
