@@ -13,8 +13,11 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from wan2_i2v.advice import Sight
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.eye.findings import PictureReport
+from wan2_i2v.measured import Table
+from wan2_i2v.memory import NOTHING_MEASURED
 from wan2_i2v.plan import ImageFacts, JobPlan, LoraPlan, plan_job
 from wan2_i2v.prompting import tokens
 from wan2_i2v.request import GenerateRequest
@@ -32,6 +35,8 @@ def draft(
     device: DeviceFacts,
     seed: int,
     loras: Sequence[LoraPlan] = (),
+    *,
+    table: Table = NOTHING_MEASURED,
 ) -> JobPlan:
     """`plan_job` for the picture at `picture`, of which `facts` are known.
 
@@ -40,7 +45,7 @@ def draft(
     with _LOOKING:
         seen = _seen(picture, facts.sha256, request.background, model.sizes)
     count = tokens.counter(None if model.files is None else model.files.tokenizer)
-    return plan_job(request, facts, model, device, seed, loras, seen, count)
+    return plan_job(request, facts, model, device, seed, loras, Sight(seen, count), table)
 
 
 @lru_cache(maxsize=64)
