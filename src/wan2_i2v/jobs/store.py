@@ -130,6 +130,11 @@ class Store:
         found = {row[0]: int(row[1]) for row in rows}
         return {name: found.get(name, 0) for name in states.STATES}
 
+    def retried(self) -> int:
+        """How many jobs were begun more than once."""
+        with self.reading() as connection:
+            return int(connection.scalar(select(func.count()).where(JOBS.c.attempts > 1)) or 0)
+
     def position(self, job: StoredJob) -> int:
         """How many waiting jobs are claimed before this one."""
         earlier = (JOBS.c.priority == job.priority) & (JOBS.c.seq < job.seq)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from types import ModuleType
 
 from fastapi import FastAPI
 
@@ -27,7 +27,7 @@ DESCRIPTION = "Turns pictures into videos. Refusals say what was given, what is 
 ROUTERS = ("runpod", "openai")
 """Modules of this package with the shapes of other services. Each has `router`, `PREFIXES` (the beginnings of its paths),
 `envelope(problem)` and, when its clients can name a webhook, `DOOR` (the option `door` of its jobs) and
-`telling(door, job)`."""
+`telling(door, job)`. `background(door)` is a context in which it does what nobody waits for."""
 
 
 def create_app(service: Service, settings: HttpSettings | None = None) -> FastAPI:
@@ -35,6 +35,7 @@ def create_app(service: Service, settings: HttpSettings | None = None) -> FastAP
     settings = settings or HttpSettings()
     store = service.store
     broadcaster = Broadcaster(store, lambda event: views.event_data(event, store), settings.max_streams)
+    backgrounds: list[Callable[[Door], contextlib.AbstractContextManager[None]]] = []
     door = Door(service, settings, broadcaster, {"": lambda door, job: views.job_view(job, door.service.store)})
 
     @contextlib.asynccontextmanager
@@ -42,7 +43,10 @@ def create_app(service: Service, settings: HttpSettings | None = None) -> FastAP
         sender = Sender(door)
         sender.start()
         reading = asyncio.create_task(broadcaster.run())
-        yield
+        with contextlib.ExitStack() as running:
+            for background in backgrounds:
+                running.enter_context(background(door))
+            yield
         broadcaster.close()
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -60,18 +64,19 @@ def create_app(service: Service, settings: HttpSettings | None = None) -> FastAP
     app.state.door = door
     shapes = errors.Shapes()
     for name in ROUTERS:
-        _include(app, name, door, shapes)
+        module = _include(app, name, door, shapes)
+        if hasattr(module, "background"):
+            backgrounds.append(module.background)
     errors.install(app, shapes)
     app.add_middleware(Gate, settings=settings, shapes=shapes)
     return app
 
 
-def _include(app: FastAPI, name: str, door: Door, shapes: errors.Shapes) -> None:
+def _include(app: FastAPI, name: str, door: Door, shapes: errors.Shapes) -> ModuleType:
     full = f"{__package__}.{name}"
-    if importlib.util.find_spec(full) is None:
-        return
     module = importlib.import_module(full)
     app.include_router(module.router)
     shapes.add(module.PREFIXES, module.envelope)
     if hasattr(module, "telling"):
         door.tellings[module.DOOR] = module.telling
+    return module

@@ -165,10 +165,10 @@ def install(app: FastAPI, shapes: Shapes) -> None:
         app.add_exception_handler(kind, answer)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: the refusals that a route of our own API can answer with, beside those that all can."""
+def documented(*statuses: int, model: type[BaseModel] = ErrorReply) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: the refusals that a route can answer with, in its router's shape, beside those that all can."""
     everywhere = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
     return {
-        status: {"model": ErrorReply, "description": HTTPStatus(status).phrase}
+        status: {"model": model, "description": HTTPStatus(status).phrase}
         for status in sorted({*everywhere, *statuses})
     }

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from wan2_i2v.doors.http import results
 from wan2_i2v.jobs.job import StoredJob
 from wan2_i2v.jobs.state import State
 from wan2_i2v.record import Record
@@ -31,8 +32,6 @@ STATUS: dict[State, str] = {
 QUEUED_POLL_MS = 1000
 SHORTEST_POLL_MS = 250
 LONGEST_POLL_MS = 5000
-
-MEDIA_TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".gif": "image/gif", ".webp": "image/webp"}
 
 
 class ErrorBody(BaseModel):
@@ -106,10 +105,6 @@ def poll_after_ms(job: StoredJob, eta_seconds: float | None) -> int:
     return max(SHORTEST_POLL_MS, min(LONGEST_POLL_MS, round(500 * eta_seconds)))
 
 
-def media_type(video: Path) -> str:
-    return MEDIA_TYPES.get(video.suffix, "application/octet-stream")
-
-
 def _result(job: StoredJob, record: Record) -> dict[str, Any]:
     file = Path(record.video or "")
     spent = None
@@ -120,7 +115,7 @@ def _result(job: StoredJob, record: Record) -> dict[str, Any]:
         "url": f"/v1/videos/{job.id}/content",
         "file_name": file.name,
         "file_path": str(file),
-        "media_type": media_type(file),
+        "media_type": results.media_type(file),
         "inference_time_s": spent,
         "stage_durations": record.seconds,
         "verification": {

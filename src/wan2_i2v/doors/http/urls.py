@@ -60,7 +60,12 @@ def fetch(url: str, guard: Guard) -> bytes:
 
 def post(url: str, body: bytes, headers: Mapping[str, str], guard: Guard) -> int:
     """POST `body`; the status of the answer. Redirects are not followed. Raises UrlRefused."""
-    return _once("POST", url, body, headers, guard, time.monotonic() + guard.seconds)[0].status
+    return send("POST", url, body, headers, guard)
+
+
+def send(method: str, url: str, body: bytes, headers: Mapping[str, str], guard: Guard) -> int:
+    """`post` with another method."""
+    return _once(method, url, body, headers, guard, time.monotonic() + guard.seconds)[0].status
 
 
 def check(url: str) -> SplitResult:
