@@ -33,7 +33,16 @@ def test_examples_are_short():
 
 
 def test_every_example_is_tested():
-    tested = {"plan_first", "one_picture", "many_pictures", "cancel_and_resume", "contact_sheet"}
+    # The clients of a server are tested with one: tests/doors/http/test_openai.py and test_runpod.py.
+    tested = {
+        "openai_client",
+        "runpod_client",
+        "plan_first",
+        "one_picture",
+        "many_pictures",
+        "cancel_and_resume",
+        "contact_sheet",
+    }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 

@@ -71,7 +71,7 @@ def test_refusals_are_errors_without_a_trace(alone, photo_uri, given, said):
     assert "Traceback" not in answer["error"]
 
 
-def test_the_handler_in_this_process(alone, photo_uri, checkpoint):
+def test_the_handler_in_this_process(alone, photo_uri):
     job = {"id": "j", "input": FIELDS | {"image": photo_uri}}
     output = asyncio.run(door.handler(job))
     assert output["status"] == "DONE", output

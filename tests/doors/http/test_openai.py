@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import runpy
 import shutil
+from pathlib import Path
 
 import openai
 import pytest
@@ -15,6 +17,7 @@ from serving import TOKEN, bearer
 
 FIELDS = {"num_frames": 5, "fps": 16, "num_inference_steps": 2, "seed": 3}
 SIZE = "64x64"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +200,16 @@ def test_a_failed_video_is_an_answer_and_not_an_error(client, made, photo, serve
         client.videos.delete(slow.id)
         failed = client.videos.poll(doomed.id)
     assert (failed.status, failed.error.code) == ("failed", "job_not_found")
+
+
+def test_the_example(served, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{served.url}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", TOKEN)
+    monkeypatch.setattr("sys.argv", ["openai_client.py"])
+    with pytest.warns(DeprecationWarning):
+        runpy.run_path(str(EXAMPLES / "openai_client.py"), run_name="__main__")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(" completed")
+    assert second.endswith(".mp4 64x64 0.3125 s")
+    assert (tmp_path / second.split()[0]).read_bytes()[4:8] == b"ftyp"

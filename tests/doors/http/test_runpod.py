@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import runpy
 import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import requests
@@ -19,6 +21,7 @@ from runpod.http_client import AsyncClientSession
 from serving import TOKEN, bearer
 
 FIELDS = {"prompt": "pan left", "length": 5, "fps": 16, "size": "64*64", "steps": 2, "seed": 3}
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 SLOW = FIELDS | {"steps": 150}
 
 
@@ -250,3 +253,13 @@ def test_the_packages_own_test_server_is_no_substitute():
     paths = rp_fastapi.WorkerAPI({"handler": print}).rp_app.openapi()["paths"]
     assert set(paths["/status/{job_id}"]) == set(paths["/stream/{job_id}"]) == {"post"}
     assert not [path for path in paths if "health" in path or path.startswith("/v2")]
+
+
+def test_the_example(pointed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNPOD_API_KEY", TOKEN)
+    monkeypatch.setattr("sys.argv", ["runpod_client.py"])
+    runpy.run_path(str(EXAMPLES / "runpod_client.py"), run_name="__main__")
+    first, second = capsys.readouterr().out.splitlines()
+    assert " COMPLETED The video was made" in first
+    assert (tmp_path / second.split()[0]).read_bytes()[4:8] == b"ftyp"

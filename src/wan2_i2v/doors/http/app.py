@@ -43,15 +43,16 @@ def create_app(service: Service, settings: HttpSettings | None = None) -> FastAP
         sender = Sender(door)
         sender.start()
         reading = asyncio.create_task(broadcaster.run())
-        with contextlib.ExitStack() as running:
-            for background in backgrounds:
-                running.enter_context(background(door))
-            yield
+        running = contextlib.ExitStack()
+        for background in backgrounds:
+            running.enter_context(background(door))
+        yield
         broadcaster.close()
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reading
         await asyncio.to_thread(sender.stop)
+        await asyncio.to_thread(running.close)
 
     app = FastAPI(
         title="wan2-i2v",

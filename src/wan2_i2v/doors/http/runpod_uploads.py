@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 DOOR = "runpod"
 POLL_SECONDS = 0.5
+STOP_SECONDS = 5.0
 LOOKED_BACK = 1000
 """Finished jobs that a new server looks at for uploads that the one before did not get to."""
 
@@ -49,7 +50,8 @@ def background(here: Door) -> Iterator[None]:
         yield
     finally:
         ending.set()
-        thread.join()
+        # An upload on its way may take minutes; the next server does it anew.
+        thread.join(STOP_SECONDS)
 
 
 def _run(here: Door, ending: threading.Event) -> None:
