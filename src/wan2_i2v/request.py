@@ -63,7 +63,8 @@ class GenerateRequest(BaseModel):
     model: str = Field(
         "mini",
         min_length=1,
-        description="Catalog name (wan2-i2v models list), folder in diffusers layout, or all-in-one file",
+        description="mini, a14b, a14b-fp8, a14b-gguf (:Q8_0 …), rapid-aio or a row of your own (wan2-i2v models list); a "
+        "folder in diffusers layout, or an all-in-one file",
     )
     loras: Loras = Field((), description="LoRA, FILE[:strength]; the expert by its name, else both")
     loras_high: Loras = Field((), description="LoRA of the high-noise expert, FILE[:strength]")

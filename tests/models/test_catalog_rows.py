@@ -56,6 +56,8 @@ def test_the_catalog_is_sound() -> None:
         assert row.licence
         assert row.recipe in RECIPES
     assert OWN.is_file()
+    told = str(GenerateRequest.model_fields["model"].description)
+    assert all(name in told for name in catalog.names())
 
 
 def test_variants() -> None:

@@ -30,15 +30,20 @@ def _settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAN2_I2V_MODELS_FILE", str(place / "models.toml"))
 
 
-def latents(place: Path, model: str, **fields: object) -> torch.Tensor:
-    """The final latents of the same request on `model`."""
+def latents(place: Path, model: str, residency: str = "resident") -> torch.Tensor:
+    """The final latents of the same request on `model`, its experts held in one way."""
     request = GenerateRequest(
         image=str(place / "picture.png"), prompt="A boat rocks.", width=64, height=64, num_frames=5, seed=1,
-        model=model, device="cpu", overwrite=True, recipe="rapid", **fields,
+        model=model, device="cpu", overwrite=True, recipe="rapid", job_id=f"{Path(model).name}-{residency}".replace(" ", "-"),
     )  # fmt: skip
     prepared = api.prepare([request], rename=True)[0]
     assert isinstance(prepared, api.Order), prepared
-    (record,) = api.run([prepared])
+    peaks = tuple(
+        peak.model_copy(update={"residency": residency} if peak.stage.startswith("denoise") else {})
+        for peak in prepared.plan.peaks
+    )
+    plan = prepared.plan.model_copy(update={"peaks": peaks})
+    (record,) = api.run([api.Order(request, plan, prepared.workspace)])
     assert record.status == "done", record.error
     return load_file(prepared.workspace.latents)["latents"]
 
@@ -76,6 +81,7 @@ def test_lossy_forms_differ_by_their_own_rounding(form: str, place: Path, plain:
     with_row(place, forms.toml_row("lossy", forms.split(place / form, form), boundary=0.9, **SHARED))
     result = latents(place, "lossy")
     assert torch.equal(result, reference)
+    assert torch.equal(latents(place, "lossy", "streamed"), reference)
     distance = float((result - plain).norm() / plain.norm())
     assert 0 < distance <= LOSSY[form]
 
@@ -85,3 +91,19 @@ def test_an_all_in_one_file(place: Path) -> None:
     path = forms.all_in_one(place / "aio.safetensors")
     with_row(place, forms.toml_row("aio", {"checkpoint": path}, **SHARED))
     assert torch.equal(latents(place, "aio"), reference)
+
+
+def test_packed_weights_stay_packed_when_resident(place: Path) -> None:
+    from wan2_i2v.models import catalog, components
+    from wan2_i2v.models.formats.opening import open_component
+    from wan2_i2v.models.formats.source import HeldSource
+
+    with_row(place, forms.toml_row("held", forms.split(place / "held", "gguf Q8_0"), boundary=0.9, **SHARED))
+    row = catalog.find("held")
+    assert row.files is not None
+    held = HeldSource(
+        open_component(row.files.transformer, "transformer", row.files.config_file("transformer")).source, "cpu"
+    )
+    assert held.nbytes <= row.packed_bytes <= 1.2 * row.expert_parameters
+    with components.transformer(components.Source(row.files, "cpu", "float32"), "high") as model:
+        assert all(parameter.is_meta for parameter in model.blocks.parameters())

@@ -26,6 +26,7 @@ from wan2_i2v.jobs.shelf import Shelf
 from wan2_i2v.jobs.store import Store
 from wan2_i2v.jobs.worker import Limits, Worker
 from wan2_i2v.models import catalog
+from wan2_i2v.models.lora import choosing
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Record
 from wan2_i2v.request import GenerateRequest
@@ -193,7 +194,8 @@ class Service:
     def _plan(self, request: GenerateRequest, picture: str) -> JobPlan:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
         seed = secrets.randbelow(MAX_DRAWN_SEED)
-        plan = planning.draft(request, facts, self.shelf.path(picture), self.model, self.device, seed)
+        loras = choosing.choose(request, self.model)
+        plan = planning.draft(request, facts, self.shelf.path(picture), self.model, self.device, seed, loras)
         places.check_writable(plan)
         return plan
 
