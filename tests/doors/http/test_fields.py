@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wan2_i2v.doors.http.fields import ALIASES, IGNORED, translate
+from wan2_i2v.doors.http.fields import ALIASES, CANONICAL, IGNORED, size_of_area, translate
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.request import GenerateRequest
 
@@ -67,3 +67,51 @@ def test_unknown_names_and_wrong_values_are_refused():
             translate({"image": "a", **wrong})
     with pytest.raises(InvalidRequest, match="input_image"):
         translate({})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"loras": ["a:0.5", "b"]}, {"loras": ("a:0.5", "b")}),
+        ({"lora": "a"}, {"loras": ("a",)}),
+        ({"loras": '{"name": "a", "scale": 0.5}'}, {"loras": ("a:0.5",)}),
+        (
+            {"lora_pairs": [{"high": "h", "low": "l", "high_weight": 1.5, "low_weight": 1}]},
+            {"loras_high": ("h:1.5",), "loras_low": ("l:1",)},
+        ),
+        ({"lora_pairs": [{"high": "h"}], "loras_high": ["x"]}, {"loras_high": ("h", "x")}),
+        ({"high_noise_loras": [{"path": "h", "scale": 2}], "low_noise_loras": []}, {"loras_high": ("h:2",)}),
+    ],
+)
+def test_loras_in_every_spelling(given, expected):
+    assert translate({"image": "a", **given}).request == expected
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["/etc/passwd", "../x", "~/x", "a\\b", [{"path": "a/b"}], [3], "{", [{"name": "a", "scale": "x"}], [{"x": 1}]],
+)
+def test_a_lora_is_a_name_and_no_path(wrong):
+    with pytest.raises(InvalidRequest, match="loras"):
+        translate({"image": "a", "loras": wrong})
+
+
+def test_fields_of_the_request_have_their_own_names_too():
+    names = set(GenerateRequest.model_fields) - {"image", "model", "output", "job_id", "overwrite", "device"}
+    assert names <= set(CANONICAL) | {"prompt"}
+
+
+def test_resolutions():
+    assert translate({"image": "a", "res": "480P"}).area == 832 * 480
+    assert size_of_area(832 * 480, (96, 64)) == {"width": 768, "height": 512}
+    for wrong in ({"res": "999p"}, {"resolution": "480p", "width": 64}):
+        with pytest.raises(InvalidRequest, match="res"):
+            translate({"image": "a", **wrong})
+
+
+def test_what_is_not_for_the_model():
+    fields = translate({"image": "a", "webhook": "http://h", "return_base64": 1, "batch_size": "1", "job_id": "j"})
+    assert (fields.webhook, fields.return_video, fields.job_id, fields.request) == ("http://h", True, "j", {})
+    for wrong in ({"batch_size": 2}, {"end_image": "x"}, {"return_video": "maybe"}, {"webhook": 3}):
+        with pytest.raises(InvalidRequest):
+            translate({"image": "a", **wrong})

@@ -136,3 +136,12 @@ def test_whatever_comes_is_translated_or_refused(values):
         GenerateRequest(image="p", **translate(values).request)
     except InvalidRequest as refusal:
         assert str(refusal)
+
+
+def test_loras():
+    given = {"lora": '{"name": "a", "scale": 0.5}', "loras": ["b"], "loras_low": "c:2"}
+    assert translate(given).request == {"loras": ("a:0.5", "b"), "loras_low": ("c:2",)}
+    with pytest.raises(InvalidRequest, match="lora"):
+        translate({"lora": {"path": "/etc/passwd"}})
+    names = set(GenerateRequest.model_fields) - {"image", "model", "output", "job_id", "overwrite", "device"}
+    assert names <= KNOWN

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from wan2_i2v import geometry
+from wan2_i2v.doors.http import loras
 from wan2_i2v.errors import InvalidRequest, nearest
 
 PLAIN = (
     *("recipe", "boundary_ratio", "nag", "nag_scale", "nag_tau", "nag_alpha"),
-    *("background", "container", "crf"),
+    *("background", "container", "crf", "allow_speech"),
 )
 """Fields of GenerateRequest that have no other name."""
 
@@ -48,7 +49,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "webhook": (),
     "return_video": ("return_base64",),
     "end_image": ("last_image", "end_image_url", "end_image_path", "end_image_base64"),
-    "lora_pairs": ("loras",),
+    "lora_pairs": ("loras", "lora"),
+    "loras_high": ("high_noise_loras",),
+    "loras_low": ("low_noise_loras",),
     **dict.fromkeys(PLAIN, ()),
 }
 """Canonical name → other names of the same field, after the table in docs/http.md."""
@@ -61,7 +64,7 @@ IGNORED = frozenset(
 )
 """Taken without a word: the old container's, and what only the hosted service has."""
 
-UNSUPPORTED = {"end_image": "a last picture", "lora_pairs": "LoRAs per job"}
+UNSUPPORTED = {"end_image": "last picture"}
 """Fields that this version refuses, and what they stand for."""
 
 AREAS = {"480p": 832 * 480, "720p": 1280 * 720}
@@ -112,7 +115,7 @@ def translate(given: Mapping[str, Any]) -> Fields:
         raise InvalidRequest("input_image", image, "an http(s) URL, a data URI, base64 or a file name in input/")
     _refuse_unsupported(values, said)
     request = _guidance(values) | {OWN[name]: value for name, value in values.items() if name in OWN}
-    request |= seed_of(values.get("seed"), (0, -1)) | size_of(values) | _frames(values, said)
+    request |= seed_of(values.get("seed"), (0, -1)) | size_of(values) | _frames(values, said) | _loras(values, said)
     return Fields(
         request,
         image,
@@ -141,6 +144,16 @@ def _refuse_unsupported(values: Mapping[str, Any], said: Mapping[str, str]) -> N
     size = values.get("batch_size", 1)
     if str(size) != "1":
         raise InvalidRequest("batch_size", size, "1 over HTTP", "Send one request per video, each with its seed.")
+
+
+def _loras(values: Mapping[str, Any], said: Mapping[str, str]) -> dict[str, Any]:
+    """`lora_pairs` has a file for each expert, or one for both; the other two fields are of one expert."""
+    found: dict[str, Any] = {}
+    for name, target in (("lora_pairs", "loras"), ("loras_high", "loras_high"), ("loras_low", "loras_low")):
+        if name in values:
+            for side, texts in loras.translate(said[name], values[name], target).items():
+                found[side] = (*found.get(side, ()), *texts)
+    return found
 
 
 def _text(name: str, values: Mapping[str, Any]) -> str | None:

@@ -12,17 +12,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wan2_i2v.doors.http import fields
+from wan2_i2v.doors.http import fields, loras
 from wan2_i2v.errors import InvalidRequest, nearest
 
 SAME = (
     *("prompt", "negative_prompt", "width", "height", "num_frames", "fps", "num_inference_steps", "flow_shift"),
     *("boundary_ratio", "guidance_scale_high", "guidance_scale_low", "sampler", "scheduler", "recipe", "crop"),
-    *("nag", "nag_scale", "nag_tau", "nag_alpha", "background", "container", "crf"),
+    *("nag", "nag_scale", "nag_tau", "nag_alpha", "background", "container", "crf", "allow_speech"),
 )
 """Fields with the names of GenerateRequest."""
 
-OTHERS = ("seconds", "size", "seed", "guidance_scale", "guidance_scale_2", "extra_params", "extra_body")
+LORAS = {"lora": "loras", "loras": "loras", "loras_high": "loras_high", "loras_low": "loras_low"}
+"""Where LoRAs are named, and the field of GenerateRequest that each is."""
+
+OTHERS = ("seconds", "size", "seed", "guidance_scale", "guidance_scale_2", "extra_params", "extra_body", *LORAS)
 
 IMAGES = ("input_reference", "input_references", "image_reference", "reference_url", "image_url")
 """Where clients put the picture; one of them."""
@@ -54,7 +57,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(
         (
-            *("lora", "loras", "control_reference", "control_type", "video_reference", "video_url", "video_path"),
+            *("control_reference", "control_type", "video_reference", "video_url", "video_path"),
             *("audio_reference", "source_video", "source_audio", "video_noise_mask", "audio_noise_mask"),
             *("sound_duration", "start_time_seconds", "aspect_ratio", "short_edge", "output_path"),
         ),
@@ -87,6 +90,7 @@ def translate(given: Mapping[str, Any]) -> Asked:
             raise InvalidRequest(name, value, f"{allowed}: this server does not do more", "Leave it out.")
     request = {name: values[name] for name in SAME if name in values and (values[name] != "" or "prompt" in name)}
     request = _guidance(values) | request | _size(values) | _frames(values)
+    request |= _loras(values)
     return Asked(request | fields.seed_of(_seed(values.get("seed")), (NEGATIVE_SEED,)), _image(values))
 
 
@@ -155,6 +159,14 @@ def _frames(values: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_frames": round(float(seconds) * float(values.get("fps", "") or fields.DEFAULT_FPS))}
     except (TypeError, ValueError, OverflowError):
         raise InvalidRequest("seconds", seconds, "a number of seconds") from None
+
+
+def _loras(values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, target in LORAS.items():
+        for side, texts in loras.translate(name, values.get(name), target).items():
+            found[side] = (*found.get(side, ()), *texts)
+    return found
 
 
 def _seed(value: Any) -> Any:
