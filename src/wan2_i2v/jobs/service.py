@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import threading
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from wan2_i2v import devices, pictures, places, planning
-from wan2_i2v.errors import Wan2I2VError, translate
+from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.job import NewJob, StoredJob
 from wan2_i2v.jobs.lock import owning
@@ -36,6 +37,10 @@ from wan2_i2v.workspace import Workspace
 MAX_DRAWN_SEED = 2**32
 HOUSEKEEPING_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
+RESERVED = ("queue.db",)
+"""What lies beside the jobs' folders."""
+LORA = r"[\w][\w .+()-]{0,200}(:-?[\d.]{1,8})?"
+"""A client's LoRA: a name, with a strength or without, and no path."""
 LOCKS = 64
 """Submissions under different ids seldom wait for each other; two under one id always do."""
 DAY = 86_400.0
@@ -219,6 +224,12 @@ class Service:
 
 
 def _request(submission: Submission, job_id: str, picture: str, output: str) -> GenerateRequest:
+    if any(job_id.startswith(name) for name in RESERVED):
+        raise InvalidRequest("job_id", job_id, f"a name that does not begin with {' or '.join(RESERVED)}")
+    for name in ("loras", "loras_high", "loras_low"):
+        for lora in submission.fields.get(name) or ():
+            if not re.fullmatch(LORA, str(lora)):
+                raise InvalidRequest(name, lora, "a LoRA of the catalog or a file name, without folders")
     return GenerateRequest(**(dict(submission.fields) | {"image": picture, "job_id": job_id, "output": output}))
 
 

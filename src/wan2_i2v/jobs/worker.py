@@ -200,7 +200,8 @@ class Worker:
             return
         record = outcome.record
         if record is not None and record["status"] == "done":
-            self.store.finish(job, {"video": record["video"]})
+            checks = (record.get("verification") or {}).get("checks")
+            self.store.finish(job, {"video": record["video"], "checks": checks, "rating": record.get("rating")})
         else:
             error = outcome.error or (record or {}).get("error") or {"message": f"{job.id} failed"}
             self.store.fail(job, from_dict(error))

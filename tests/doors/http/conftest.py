@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from starlette.testclient import TestClient
 
+from requests_http import png
 from wan2_i2v.doors.http.app import create_app
 from wan2_i2v.doors.http.settings import HttpSettings
 from wan2_i2v.jobs.service import Service, ServiceSettings
 from wan2_i2v.jobs.worker import Limits
-
-SETTINGS = {"prompt": "pan left", "num_frames": 5, "width": 48, "height": 32, "num_inference_steps": 2, "seed": 5}
-
-
-def png(width: int = 48, height: int = 32) -> bytes:
-    data = io.BytesIO()
-    Image.linear_gradient("L").convert("RGB").resize((width, height)).save(data, "PNG")
-    return data.getvalue()
 
 
 @pytest.fixture(scope="session")

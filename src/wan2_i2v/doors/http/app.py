@@ -15,10 +15,11 @@ from types import ModuleType
 from fastapi import FastAPI
 
 import wan2_i2v
-from wan2_i2v.doors.http import errors, views
+from wan2_i2v.doors.http import api_info, api_jobs, api_media, api_pictures, errors, views
 from wan2_i2v.doors.http.door import Door
 from wan2_i2v.doors.http.events import Broadcaster
 from wan2_i2v.doors.http.gate import Gate
+from wan2_i2v.doors.http.metrics import Metrics
 from wan2_i2v.doors.http.settings import HttpSettings
 from wan2_i2v.doors.http.webhooks import Sender
 from wan2_i2v.jobs.service import Service
@@ -68,8 +69,12 @@ def create_app(service: Service, settings: HttpSettings | None = None) -> FastAP
         module = _include(app, name, door, shapes)
         if hasattr(module, "background"):
             backgrounds.append(module.background)
+    for own in (api_info, api_pictures, api_jobs, api_media):
+        app.include_router(own.router)
+    api_info.mount_page(app)
+    app.state.metrics = Metrics()
     errors.install(app, shapes)
-    app.add_middleware(Gate, settings=settings, shapes=shapes)
+    app.add_middleware(Gate, settings=settings, shapes=shapes, metrics=app.state.metrics)
     return app
 
 

@@ -70,13 +70,13 @@ class Broadcaster:
         self.closing.set()
         self._announce()
 
-    async def stream(self, last: int | None) -> AsyncIterator[bytes]:
-        """Server-sent events after event number `last`, from now on when it is None.
-
-        Raises TooMany before the first byte when too many streams are open.
-        """
+    def check_room(self) -> None:
+        """Raise TooMany when no further stream may be opened."""
         if self.streams >= self._max_streams:
             raise TooMany(f"{self.streams} event streams are open already.", 10)
+
+    async def stream(self, last: int | None) -> AsyncIterator[bytes]:
+        """Server-sent events after event number `last`, from now on when it is None."""
         self.streams += 1
         try:
             yield OPENING

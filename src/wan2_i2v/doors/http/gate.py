@@ -6,6 +6,8 @@ memory, so that no route waits for a slow client. Imported by the application.
 
 from __future__ import annotations
 
+import time
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wan2_i2v.doors.http.auth import Authenticator
 from wan2_i2v.doors.http.errors import Shapes, problem_of, reply
 from wan2_i2v.doors.http.limits import Bodies, RateLimiter
+from wan2_i2v.doors.http.metrics import Metrics
 from wan2_i2v.doors.http.settings import HttpSettings
 from wan2_i2v.errors import Wan2I2VError
 
@@ -39,8 +42,8 @@ HEADERS = {
 class Gate:
     """See the module."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, shapes: Shapes) -> None:
-        self._app, self._shapes = app, shapes
+    def __init__(self, app: ASGIApp, settings: HttpSettings, shapes: Shapes, metrics: Metrics) -> None:
+        self._app, self._shapes, self._metrics = app, shapes, metrics
         self._authenticator = Authenticator(settings)
         self._limiter = RateLimiter(settings.requests_per_second, settings.burst)
         self._bodies = Bodies(settings)
@@ -49,10 +52,26 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, _with_headers(scope, send))
+            await self._answer(scope, receive, self._completed(scope, send))
         else:
             # No route takes a WebSocket; closing before accepting answers 403.
             await send({"type": "websocket.close", "code": 1008})
+
+    def _completed(self, scope: Scope, send: Send) -> Send:
+        """`send` that adds the headers that every answer has, and counts it."""
+        begin = time.perf_counter()
+
+        async def completed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if not scope["path"].startswith("/static/"):
+                    headers.setdefault("Cache-Control", "no-store")
+                self._metrics.answered(scope["method"], message["status"], time.perf_counter() - begin)
+            await send(message)
+
+        return completed
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -92,16 +111,3 @@ def _replayed(body: bytearray, receive: Receive) -> Receive:
         return await receive()
 
     return next_message
-
-
-def _with_headers(scope: Scope, send: Send) -> Send:
-    async def with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            if not scope["path"].startswith("/static/"):
-                headers.setdefault("Cache-Control", "no-store")
-        await send(message)
-
-    return with_headers

@@ -83,7 +83,7 @@ def _fraction(stages: tuple[tuple[str, float], ...], stage: str | None, done: in
 
 
 def job_view(job: StoredJob, store: Store) -> dict[str, Any]:
-    """The contract's Job, but for what only the record of an ended job knows (`verification`, `rating`)."""
+    """The job as our own API and its events show it."""
     settings, summary, picture, _ = _parsed(job.seq, job.request, job.plan)
     error = None if job.error is None or job.state == "queued" else job.error
     return {
@@ -100,10 +100,16 @@ def job_view(job: StoredJob, store: Store) -> dict[str, Any]:
         "settings": settings,
         "plan": summary,
         "error": error and {"code": error.get("code", "error"), "message": error.get("message", "")},
-        "verification": (job.output or {}).get("verification"),
+        "verification": _checks(job),
         "rating": (job.output or {}).get("rating"),
         "links": _links(job.id),
     }
+
+
+def _checks(job: StoredJob) -> list[dict[str, Any]] | None:
+    """The checks of a finished video; null before, and where it was not looked at."""
+    checks = (job.output or {}).get("checks")
+    return checks and [check | {"sentence": check["message"]} for check in checks]
 
 
 def _links(job_id: str) -> dict[str, str]:
