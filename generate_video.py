@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(order, Wan2I2VError):
                 raise order
             orders.append(order)
-        codes = running.run(orders, quiet=False, as_json=False)
+        codes = running.run(orders, quiet=False, as_json=False, rename=values["job_id"] is None)
     except KeyboardInterrupt:
         output.say("error: cancelled before anything was begun.")
         return Cancelled.exit_code

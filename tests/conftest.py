@@ -22,11 +22,15 @@ GOLDEN = ROOT.parent / "shared" / "golden"
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests neither see nor change what was measured on this machine, nor the models and rows that its user has."""
+    """Tests neither see nor change what was measured on this machine, nor the models, rows and
+    services that its user has."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WAN2_I2V_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("WAN2_I2V_MODELS", str(tmp_path_factory.mktemp("models")))
         patch.setenv("WAN2_I2V_MODELS_FILE", str(tmp_path_factory.mktemp("config") / "models.toml"))
+        patch.setenv("WAN2_I2V_LOCKS", str(tmp_path_factory.mktemp("locks")))
+        for name in ("WAN2_I2V_URL", "WAN2_I2V_TOKEN"):
+            patch.delenv(name, raising=False)
         yield
 
 

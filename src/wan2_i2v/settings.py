@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -43,6 +43,14 @@ class Settings(BaseSettings):
     """The user's own rows of the catalog."""
     comfyui_models: Path | None = None
     """ComfyUI's folder of models, whose files are used in place; None: looked for in the usual places."""
+    locks: Path | None = None
+    """Lock files that say who owns a device; None: a folder of this user for temporary files."""
+    database: SecretStr = SecretStr("")
+    """URL of the service's PostgreSQL database; a file in the folder of jobs when empty. It may hold a password."""
+    url: str = ""
+    """A running service that the command line hands its jobs to; when empty, the one that owns the device."""
+    token: SecretStr = SecretStr("")
+    """What that service wants to be sent, and what this machine's own wants; several with commas between them."""
 
     @property
     def jobs(self) -> Path:

@@ -1,4 +1,4 @@
-"""One process per device: a lock file that names its owner. Imported by the worker."""
+"""One process per device: a lock file that names its owner. Imported by the service, and by doors that look for one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from wan2_i2v.jobs.errors import DeviceBusy
+from wan2_i2v.settings import Settings
 
 
 def lock_folder() -> Path:
     """Where lock files of this machine are: the same for every process of this user, whatever its working directory."""
-    return Path(tempfile.gettempdir()) / f"wan2-i2v-{os.getuid() if hasattr(os, 'getuid') else 'locks'}"
+    return (
+        Settings().locks
+        or Path(tempfile.gettempdir()) / f"wan2-i2v-{os.getuid() if hasattr(os, 'getuid') else 'locks'}"
+    )
 
 
 def lock_path(device: str, folder: Path | None = None) -> Path:
@@ -30,6 +34,21 @@ def owner(device: str, folder: Path | None = None) -> dict[str, object] | None:
     except (OSError, ValueError):
         return None
     return said if isinstance(said, dict) else None
+
+
+def url_of_owner(device: str, folder: Path | None = None) -> str:
+    """Where the process that owns a device now takes jobs; empty when nobody owns it, or it takes none."""
+    said = owner(device, folder)
+    if said is None or not said.get("url"):
+        return ""
+    lock = FileLock(lock_path(device, folder), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return str(said["url"])
+    # It died without a word.
+    lock.release()
+    return ""
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wan2_i2v import devices, pictures, places, planning
+from wan2_i2v import devices, measured, pictures, places, planning
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.job import NewJob, StoredJob
@@ -200,7 +200,8 @@ class Service:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
         seed = secrets.randbelow(MAX_DRAWN_SEED)
         loras = choosing.choose(request, self.model)
-        plan = planning.draft(request, facts, self.shelf.path(picture), self.model, self.device, seed, loras)
+        kept, table = self.shelf.path(picture), measured.load()
+        plan = planning.draft(request, facts, kept, self.model, self.device, seed, loras, table=table)
         places.check_writable(plan)
         return plan
 

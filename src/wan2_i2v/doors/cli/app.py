@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 import wan2_i2v
-from wan2_i2v.doors.cli import analyze, doctor, generate, inspect, models, output, plan, presets, prompt, resume, verify
+from wan2_i2v.doors.cli import analyze, doctor, generate, inspect, models, output, plan, presets, prompt, resume, serve, verify
 from wan2_i2v.errors import Cancelled, Wan2I2VError, translate
 
 DEBUG_VARIABLE = "WAN2_I2V_DEBUG"
@@ -22,13 +22,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Environment: WAN2_I2V_INPUT and WAN2_I2V_OUTPUT name the folders (default: input and output), "
-    "WAN2_I2V_CACHE that of measured times (default: ~/.cache/wan2-i2v), "
+    "WAN2_I2V_URL and WAN2_I2V_TOKEN a running service that generate hands its jobs to, "
+    "WAN2_I2V_CACHE the folder of measured times (default: ~/.cache/wan2-i2v), "
     f"{DEBUG_VARIABLE}=1 shows tracebacks.",
 )
 for name, command in (
     ("generate", generate.generate),
     ("plan", plan.plan),
     ("resume", resume.resume),
+    ("serve", serve.serve),
     ("inspect", inspect.inspect),
     ("verify", verify.verify),
     ("analyze", analyze.analyze),

@@ -13,18 +13,19 @@ from types import FrameType
 import typer
 
 from wan2_i2v import api
-from wan2_i2v.doors.cli import output, progress
+from wan2_i2v.doors.cli import handover, output, progress
 from wan2_i2v.errors import Cancelled, VerificationFailed, Wan2I2VError, from_dict
 from wan2_i2v.record import Record
 
 STOPPING = b"\nStopping after this step; Ctrl-C again stops at once. Nothing that is finished is lost.\n"
 
 
-def run(orders: Sequence[api.Order], *, quiet: bool, as_json: bool) -> list[int]:
-    """Run jobs and report each; one exit code per job.
+def run(orders: Sequence[api.Order], *, quiet: bool, as_json: bool, rename: bool = False) -> list[int]:
+    """Run jobs, here or in the service that owns the device, and report each; one exit code per job.
 
-    Raises Cancelled, with the command that goes on, after Ctrl-C.
+    `rename`: see `handover.run`. Raises Cancelled, with the command that goes on, after Ctrl-C.
     """
+    url = handover.url_for(orders)
     silent = quiet or as_json
     if not silent:
         for order in orders:
@@ -32,8 +33,15 @@ def run(orders: Sequence[api.Order], *, quiet: bool, as_json: bool) -> list[int]
                 output.say(f"{order.plan.job_id}: {warning}")
     try:
         with cancelling() as cancelled, progress.watching(len(orders), silent=silent) as on_event:
-            records = api.run(orders, on_event, cancelled)
+            if url:
+                if not silent:
+                    output.say(f"handed to the service at {url}")
+                records = handover.run(url, orders, on_event, cancelled, rename=rename)
+            else:
+                records = api.run(orders, on_event, cancelled)
     except Cancelled:
+        if url:
+            raise
         names = shlex.join(str(order.workspace.root) for order in orders)
         raise Cancelled(f"cancelled. Go on with: wan2-i2v resume {names}") from None
     return [_report(record, quiet=quiet, as_json=as_json) for record in records]
