@@ -37,6 +37,7 @@ from wan2_i2v.workspace import Workspace
 MAX_DRAWN_SEED = 2**32
 HOUSEKEEPING_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
+TABLE_SECONDS = 10.0
 RESERVED = ("queue.db",)
 """What lies beside the jobs' folders."""
 LORA = r"[\w][\w .+()-]{0,200}(:-?[\d.]{1,8})?"
@@ -99,6 +100,7 @@ class Service:
         self.shelf = Shelf(self.output / "pictures", settings.max_pixels)
         self.store = Store(settings.database or f"sqlite:///{self.jobs}/queue.db")
         self.worker = Worker(self.store, f"worker-{self.device.name}", self.folder, settings.limits)
+        self._table = (-TABLE_SECONDS, measured.Table())
         self._ending = threading.Event()
         self._threads = [
             threading.Thread(target=task, name=task.__name__, daemon=True) for task in (self._work, self._keep_house)
@@ -200,10 +202,18 @@ class Service:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
         seed = secrets.randbelow(MAX_DRAWN_SEED)
         loras = choosing.choose(request, self.model)
-        kept, table = self.shelf.path(picture), measured.load()
+        kept, table = self.shelf.path(picture), self._measured()
         plan = planning.draft(request, facts, kept, self.model, self.device, seed, loras, table=table)
         places.check_writable(plan)
         return plan
+
+    def _measured(self) -> measured.Table:
+        """The table of this machine, read again once in a while: a plan per keystroke shall not read it each time."""
+        read, table = self._table
+        if time.monotonic() - read > TABLE_SECONDS:
+            table = measured.load()
+            self._table = (time.monotonic(), table)
+        return table
 
     def _work(self) -> None:
         self.worker.run()

@@ -11,7 +11,20 @@ import typer
 from typer.exceptions import TyperException
 
 import wan2_i2v
-from wan2_i2v.doors.cli import analyze, doctor, generate, inspect, models, output, plan, presets, prompt, resume, serve, verify
+from wan2_i2v.doors.cli import (
+    analyze,
+    doctor,
+    generate,
+    inspect,
+    models,
+    output,
+    plan,
+    presets,
+    prompt,
+    resume,
+    serve,
+    verify,
+)
 from wan2_i2v.errors import Cancelled, Wan2I2VError, translate
 
 DEBUG_VARIABLE = "WAN2_I2V_DEBUG"

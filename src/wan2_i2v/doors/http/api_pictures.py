@@ -18,11 +18,12 @@ from wan2_i2v import pictures
 from wan2_i2v.doors.http import api_models, images
 from wan2_i2v.doors.http.door import Door, client, door
 from wan2_i2v.doors.http.errors import NoPicture, NotFound, documented
-from wan2_i2v.errors import InvalidImage, InvalidRequest, Wan2I2VError
+from wan2_i2v.errors import InvalidImage, InvalidRequest
 from wan2_i2v.eye import opening
 from wan2_i2v.jobs.service import Submission
 from wan2_i2v.jobs.shelf import ID
 from wan2_i2v.plan import ImageFacts, JobPlan
+from wan2_i2v.prompting import tokens
 from wan2_i2v.prompting.lint import lint
 
 router = APIRouter(tags=["pictures"])
@@ -124,27 +125,18 @@ def plan(body: api_models.PlanBody, door: TheDoor, client: Annotated[str, Depend
     """What a job would do: every number of it, memory, warnings, hints for the prompts. Nothing is run."""
     made = door.service.plan(Submission(body.settings, body.picture, client=client))
     told = made.model_dump(mode="json")
-    return told | {
-        "duration": made.duration_s,
-        "hints": _hints(made),
-        "analysis": _analysis(door.service.shelf.path(body.picture), door.service.model.sizes),
-    }
+    return told | {"duration": made.duration_s, "hints": _hints(made)}
 
 
 def _hints(made: JobPlan) -> list[dict[str, Any]]:
-    found = lint(made.prompt, made.negative_prompt, negative_evaluated=made.uses_negative_prompt)
+    found = lint(
+        made.prompt,
+        made.negative_prompt,
+        allow_speech=made.allow_speech,
+        negative_evaluated=made.uses_negative_prompt,
+        count=tokens.counter(None if made.model_files is None else made.model_files.tokenizer),
+    )
     return [
         dataclasses.asdict(finding) | {"severity": "warning" if finding.rule in SERIOUS else "advice"}
         for finding in found
     ]
-
-
-@lru_cache(maxsize=256)
-def _analysis(path: Path, sizes: tuple[tuple[int, int], ...]) -> dict[str, Any] | None:
-    """What can be seen in the picture; null where it cannot be looked at."""
-    from wan2_i2v.eye.picture import analyze
-
-    try:
-        return analyze(path, sizes=sizes).model_dump(mode="json")
-    except Wan2I2VError:
-        return None
