@@ -33,9 +33,8 @@ def job_in(state: State, folder: Path, job_id: str = "j", options: dict[str, Any
     clock = Clock()
     store = Store(f"sqlite:///{folder}/{job_id}-{state}.db", clock=clock)
     plan = PLAN.model_copy(update={"job_id": job_id})
-    new = NewJob(
-        job_id, "d", "{}", plan.model_dump_json(), options or {}, 0, None, 2.0 if state == "timed_out" else None
-    )
+    limit = 2.0 if state == "timed_out" else None
+    new = NewJob(job_id, "d", "{}", plan.model_dump_json(), options or {}, execution_timeout=limit)
     store.submit(new)
     clock.now = STARTED
     claimed = store.claim("worker", 1, 60)[0] if state != "queued" else None

@@ -39,6 +39,12 @@ def guard(*trusted):
 
 def test_a_result_goes_into_the_requests_bucket(served, photo_uri, s3):
     body = {"input": FIELDS | {"image": photo_uri, "job_id": "in-a-bucket"}, "s3Config": s3}
+    requests.post(f"{served.url}/v2/wan/run", headers=bearer(), json=body, timeout=30)
+    served.until_over("in-a-bucket")
+    # Nobody asks for it, and it is uploaded.
+    deadline = time.monotonic() + 60
+    while bucket.uploaded(served.service.folder("in-a-bucket")) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
     answer = requests.post(f"{served.url}/v2/wan/runsync", headers=bearer(), json=body, params={"wait": 300_000})
     reply = answer.json()
     assert reply["status"] == "COMPLETED", reply

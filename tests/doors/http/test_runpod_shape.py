@@ -8,10 +8,12 @@ import pytest
 import stored
 from pydantic import ValidationError
 
+from wan2_i2v.doors.http import runpod
 from wan2_i2v.doors.http import runpod_shape as shape
 from wan2_i2v.errors import InvalidRequest
-from wan2_i2v.jobs.job import StoredEvent
+from wan2_i2v.jobs.job import NewJob, StoredEvent
 from wan2_i2v.jobs.state import STATES
+from wan2_i2v.jobs.store import Store
 
 S3 = {"accessId": "k", "accessSecret": "s", "bucketName": "b", "endpointUrl": "https://s3.example.com"}
 
@@ -133,3 +135,17 @@ def test_health_and_refusals():
     }
     refusal = shape.Refusal.of("invalid_request", "width", "no").model_dump()
     assert (refusal["status"], refusal["error"], refusal["output"]["status"]) == ("FAILED", "no", "FAILED")
+
+
+def test_a_long_stream_ends_with_the_output(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/long.db")
+    store.submit(NewJob("j", "d", "{}", stored.PLAN.model_dump_json()))
+    job = store.claim("w", 1, 60)[0]
+    for done in range(runpod.MAX_CHUNKS + 5):
+        store.progress(job, "progress", {"stage": "denoise high", "done": done, "total": 300})
+    streamed = runpod.Streamed()
+    answers = [streamed.take(store, "j", {"status": "DONE"}) for _ in range(3)]
+    store.close()
+    told = [chunk["output"] for answer in answers for chunk in answer]
+    assert [chunk.get("done") for chunk in told] == [*range(runpod.MAX_CHUNKS + 5), None]
+    assert answers[2] == []

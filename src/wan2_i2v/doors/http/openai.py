@@ -123,7 +123,12 @@ def delete(video_id: VideoId, here: Here) -> dict[str, Any]:
     return shape.deleted(video_id)
 
 
-@router.get("/videos/{video_id}/content", summary="The file, its first frame or a sheet", response_class=FileResponse)
+@router.get(
+    "/videos/{video_id}/content",
+    summary="The file, its first frame or a sheet",
+    response_class=FileResponse,
+    responses={206: {"description": "The part that Range names"}, 416: {"description": "There is no such part"}},
+)
 def content(
     video_id: VideoId,
     here: Here,

@@ -32,6 +32,8 @@ PREFIXES = ("/run", "/runsync", "/status", "/stream", "/cancel", "/retry", "/hea
 WAIT_SECONDS = 90.0
 """How long RunPod's own /runsync waits when it is not told; the old container's waited to the end."""
 MAX_STREAMED = 10_000
+MAX_CHUNKS = 200
+"""Events in one answer of /stream."""
 
 Here = Annotated[Door, Depends(door)]
 Client = Annotated[str, Depends(client)]
@@ -171,8 +173,8 @@ class Streamed:
         """The chunks since the last call, and `final` as the last of all, once."""
         with self._lock:
             last, ended = self._given.pop(job_id, (0, False))
-            events = store.events(last, job_id=job_id)
-            ending = final if not ended else None
+            events = store.events(last, MAX_CHUNKS, job_id)
+            ending = final if not ended and len(events) < MAX_CHUNKS else None
             self._given[job_id] = (events[-1].seq if events else last, ended or ending is not None)
             if len(self._given) > MAX_STREAMED:
                 self._given.popitem(last=False)
