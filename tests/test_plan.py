@@ -111,7 +111,7 @@ def test_the_default_plan_is_the_knowledge_bases_recipe():
     assert (plan.width, plan.height) == (720, 480)
     assert (plan.num_frames, plan.model_frames, plan.fps, plan.duration_s) == (72, 73, 24, 3.0)
     assert plan.seed == 7
-    assert plan.guidance.startswith("NAG (scale 11, tau 2.5, alpha 0.25) in 4 of 4 steps")
+    assert plan.guidance.startswith("NAG (scale 11, tau 2.5, alpha 0.25) in steps 1–4 of 4")
     assert plan.negative_prompt == plan.added_negative == MOUTH_NEGATIVE
     unguided = plans.plan(allow_speech=True)
     assert (unguided.negative_prompt, unguided.nag) == ("", None)
