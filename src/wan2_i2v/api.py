@@ -81,7 +81,7 @@ def run(orders: Sequence[Order], on_event: Emit | None = None, cancelled: Callab
     Raises Cancelled once `cancelled()` is true: everything finished so far stays, and `resume` goes on from there.
     Raises InvalidRequest when a job is being run by another process, OutputError when the videos have no place to go.
     """
-    from wan2_i2v import pipeline, places
+    from wan2_i2v import acting, places
     from wan2_i2v.stages.base import Job
 
     places.check_writable(*(order.plan for order in orders))
@@ -90,7 +90,7 @@ def run(orders: Sequence[Order], on_event: Emit | None = None, cancelled: Callab
             locks.enter_context(_held(order.workspace))
             _check_same(order)
             order.workspace.create(order.request, order.plan)
-        return pipeline.run(
+        return acting.run(
             [Job(order.plan, order.workspace) for order in orders], emit=on_event or ignore, cancelled=cancelled
         )
 

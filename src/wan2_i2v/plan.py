@@ -106,6 +106,9 @@ class JobPlan(Frozen):
     allow_speech: bool = False
     added_negative: str = ""
     """What of `negative_prompt` the request did not say: mouth prevention."""
+    best_of: int = 1
+    retries: int = 0
+    time_budget: float | None = None
     crop: Crop
     crop_box: Box | None = None
     """Left, top, right, bottom in pixels of the upright picture; None where `crop` says it all."""
@@ -130,6 +133,11 @@ class JobPlan(Frozen):
     def uses_negative_prompt(self) -> bool:
         """Whether any step evaluates the negative prompt, through CFG or NAG."""
         return self.nag is not None or any(is_guided(step.guidance_scale) for step in self.steps)
+
+    @property
+    def may_take_several(self) -> bool:
+        """Whether more than one clip may be made for this one."""
+        return self.best_of > 1 or self.retries > 0
 
     @property
     def latent(self) -> geometry.LatentShape:
@@ -211,6 +219,9 @@ def plan_job(
         nag=nag,
         allow_speech=request.allow_speech,
         added_negative=added,
+        best_of=request.best_of,
+        retries=request.retries,
+        time_budget=request.time_budget,
         crop=request.crop,
         crop_box=advice.automatic_crop(sight.picture, (image.width, image.height), (width, height))
         if request.crop == "auto"

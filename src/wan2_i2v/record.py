@@ -73,6 +73,27 @@ class Recovery(BaseModel):
     reason: str
 
 
+class Attempt(BaseModel):
+    """One of several clips that were made for a job: `number` from 1, with `changes` against the first by `remedy`.
+
+    `score` is lower the better; `video` is kept in the job's folder. `error` instead, where there is no clip.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    seed: int
+    remedy: Remedy | None
+    changes: str
+    passed: bool
+    score: float | None
+    failures: tuple[str, ...]
+    seconds: float
+    video: str | None
+    error: dict[str, Any] | None = None
+    chosen: bool = False
+
+
 class Record(BaseModel):
     """The outcome of one job: `status` done means that the video exists, whole and looked at."""
 
@@ -87,3 +108,4 @@ class Record(BaseModel):
     seconds: dict[str, float] = {}
     recoveries: tuple[Recovery, ...] = ()
     versions: dict[str, str] = {}
+    attempts: tuple[Attempt, ...] = ()

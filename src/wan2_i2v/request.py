@@ -83,6 +83,15 @@ class GenerateRequest(BaseModel):
     nag_scale: float = Field(11.0, ge=1, le=50, allow_inf_nan=False, description="NAG: how strongly it pushes away")
     nag_tau: float = Field(2.5, ge=1, le=50, allow_inf_nan=False, description="NAG: limit of the features' growth")
     nag_alpha: float = Field(0.25, ge=0, le=1, allow_inf_nan=False, description="NAG: share of the guided features")
+    best_of: int = Field(
+        1, ge=1, le=32, description="Clips to make, with seeds s, s+1, …; the best is kept as the result"
+    )
+    retries: int = Field(
+        0, ge=0, le=16, description="How often a clip that fails its checks is made again, with the remedy they name"
+    )
+    time_budget: float | None = Field(
+        None, gt=0, le=1e7, allow_inf_nan=False, description="Seconds; no further attempt is begun that would not fit"
+    )
     crop: Crop = Field(
         "center", description="What to keep when the picture's aspect differs; auto: faces, else the subject"
     )

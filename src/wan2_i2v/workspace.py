@@ -68,6 +68,10 @@ class Workspace:
     def record(self) -> Path:
         return self.root / "record.json"
 
+    def attempt(self, number: int) -> Workspace:
+        """The folder of one of several clips that are made for this job, from 1."""
+        return Workspace(self.root / "attempts" / str(number))
+
     def create(self, request: GenerateRequest | None, plan: JobPlan) -> None:
         """Make the directory and write request and plan, unless they are there already."""
         self.root.mkdir(parents=True, exist_ok=True)

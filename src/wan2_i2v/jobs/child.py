@@ -1,4 +1,4 @@
-"""The process that owns the device: takes batches of planned jobs from its parent and runs the pipeline on them.
+"""The process that owns the device: takes batches of planned jobs from its parent and runs them.
 
 Spoken over a pipe. In: `Batch`, and `Stop` for the batch in hand. Out: `Said` (an event of the core), `Beat` once a
 second, `Outcome` per job, `Idle` after a batch. It ends at once when the pipe closes: its parent is gone, and all that
@@ -121,7 +121,7 @@ def main(connection: Connection) -> None:
 
 
 def _run(batch: Batch, line: _Line) -> None:
-    from wan2_i2v import pipeline
+    from wan2_i2v import acting
     from wan2_i2v.stages.base import Job
 
     with contextlib.ExitStack() as folders:
@@ -133,7 +133,7 @@ def _run(batch: Batch, line: _Line) -> None:
                 problem = translate(error, f"opening {work.folder}")
                 line.say(Outcome(work.id, None, problem.to_dict()))
         try:
-            records = pipeline.run(jobs, emit=lambda event: line.say(Said(event)), cancelled=line.stopping.is_set)
+            records = acting.run(jobs, emit=lambda event: line.say(Said(event)), cancelled=line.stopping.is_set)
         except Cancelled:
             return
         for record in records:

@@ -17,7 +17,7 @@ from typing import Any
 from wan2_i2v import places
 from wan2_i2v.errors import Wan2I2VError, translate
 from wan2_i2v.media import metadata
-from wan2_i2v.record import Record, Recovery, Verification
+from wan2_i2v.record import Attempt, Record, Recovery, Verification
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.stages.base import Context, Job, Stage, no_model, one_step
 from wan2_i2v.workspace import save_json, sweep
@@ -56,6 +56,50 @@ def close(
         seconds=(before.seconds if before else {}) | seconds,
         recoveries=(before.recoveries if before else ()) + recoveries,
         versions=_versions(),
+    )
+    try:
+        return _save(job, draft)
+    except OSError as problem:
+        failure = translate(problem, f"writing the record of {job.plan.job_id}")
+        return draft.model_copy(update={"error": failure.to_dict()})
+
+
+def publish(job: Job, best: Record, attempts: tuple[Attempt, ...]) -> None:
+    """Put the clip of one attempt, `best`, at the job's place, with the job's record inside.
+
+    Raises OutputError when the place is taken.
+    """
+    assert best.video is not None and best.verification is not None
+    target = places.final_path(job.plan)
+    places.check_sidecar(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for path in (target, places.sidecar_path(target)):
+        sweep(path)
+    inside = {
+        "request": _request(job),
+        "plan": job.plan.content(),
+        "verification": best.verification.model_dump(mode="json"),
+        "attempts": [one.model_dump(mode="json", exclude={"seconds", "video"}) for one in attempts],
+        "chosen_plan": best.plan.content(),
+    }
+    metadata.embed(Path(best.video), target, job.plan.container, inside, job.plan.overwrite)
+
+
+def adopt(job: Job, best: Record, error: Wan2I2VError | None, attempts: tuple[Attempt, ...]) -> Record:
+    """Write the record of a job whose video is that of its attempt `best`; failed where there is an `error`."""
+    seconds: dict[str, float] = {}
+    for one in attempts:
+        seconds[f"attempt {one.number}"] = one.seconds
+    draft = Record(
+        job_id=job.plan.job_id,
+        status="failed",
+        plan=job.plan,
+        verification=best.verification,
+        error=None if error is None else error.to_dict(),
+        seconds=seconds,
+        recoveries=best.recoveries,
+        versions=_versions(),
+        attempts=attempts,
     )
     try:
         return _save(job, draft)

@@ -129,7 +129,7 @@ def _facts(plan: JobPlan) -> Table:
             "clip",
             f"{plan.width}×{plan.height}, {plan.num_frames} frames{cut}, {plan.fps:g} fps, {plan.duration_s:.3f} s",
         ),
-        ("seed", str(plan.seed)),
+        ("seed", str(plan.seed) + _attempts(plan)),
         ("model", f"{plan.model} on {plan.device} in {plan.dtype}{absent}"),
         *((f"LoRA, {lora.expert}", lora.about) for lora in plan.loras),
         ("sampling", f"{plan.recipe}: {plan.sampler}, {plan.scheduler}, shift {plan.flow_shift:g}{boundary}"),
@@ -146,6 +146,13 @@ def _added(plan: JobPlan) -> str:
     whole = plan.added_negative == plan.negative_prompt
     words = "this is" if whole else f"the last {plan.added_negative.count(', ') + 1} phrases are"
     return f" ({words} mouth prevention; --allow-speech leaves it out)"
+
+
+def _attempts(plan: JobPlan) -> str:
+    told = [f"best of {plan.best_of}, seeds from there on"] if plan.best_of > 1 else []
+    told += [f"up to {plan.retries} more with the remedy that failed checks name"] if plan.retries else []
+    told += [f"within {plan.time_budget:g} s"] if told and plan.time_budget is not None else []
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _seen(plan: JobPlan) -> str:

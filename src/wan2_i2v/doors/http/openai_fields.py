@@ -18,7 +18,8 @@ from wan2_i2v.errors import InvalidRequest, nearest
 SAME = (
     *("prompt", "negative_prompt", "width", "height", "num_frames", "fps", "num_inference_steps", "flow_shift"),
     *("boundary_ratio", "guidance_scale_high", "guidance_scale_low", "sampler", "scheduler", "recipe", "crop"),
-    *("nag", "nag_scale", "nag_tau", "nag_alpha", "background", "container", "crf", "allow_speech"),
+    *("nag", "nag_scale", "nag_tau", "nag_alpha", "background", "container", "crf"),
+    *("allow_speech", "best_of", "retries", "time_budget"),
 )
 """Fields with the names of GenerateRequest."""
 
