@@ -10,8 +10,8 @@ DRIFTS = ("colour_drift", "saturation_drift", "brightness_drift")
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "noise": (*DRIFTS, "fade_to_white", "fade_to_black", "duplicates", "loop", "cut", "blur", "mouth"),
-    "black": ("frozen", "duplicates", "loop", "cut", "flash", "blur", "mouth"),
-    "blank": ("frozen", "duplicates", "loop", "cut", "flash", "blur", "mouth"),
+    "black": (*DRIFTS, "frozen", "duplicates", "loop", "cut", "flash", "blur", "mouth"),
+    "blank": (*DRIFTS, "frozen", "duplicates", "loop", "cut", "flash", "blur", "mouth"),
     "cut": ("loop", "mouth", "duplicates"),
     "flash": ("loop", "mouth", "duplicates"),
     "flicker": (*DRIFTS, "duplicates", "loop", "cut", "flash"),

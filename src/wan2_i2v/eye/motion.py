@@ -50,11 +50,11 @@ def is_still(series: Series) -> bool:
         return True
     if not len(series.flow):
         return bool(np.nanmax(series.step) < 0.25)
-    return _stir(series) < 1
+    return _stir(series) * limits.MOTION.fails < 1
 
 
 def _stir(series: Series) -> float:
-    """How much the clip moves, in units of what the stillest moving clip does; below 1 nothing moves."""
+    """How much the clip moves, in units of what the stillest moving clip does; its inverse is judged."""
     change = float(np.percentile(series.soft, 95)) / STILL_CHANGE
     return max(float(series.flow.mean()) / STILL_MEAN, float(np.median(series.peak)) / STILL_PEAK, change)
 

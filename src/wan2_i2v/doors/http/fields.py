@@ -17,7 +17,7 @@ from wan2_i2v.errors import InvalidRequest, nearest
 
 PLAIN = (
     *("recipe", "boundary_ratio", "nag", "nag_scale", "nag_tau", "nag_alpha"),
-    *("background", "container", "crf", "allow_speech"),
+    *("background", "container", "crf", "allow_speech", "best_of", "retries", "time_budget"),
 )
 """Fields of GenerateRequest that have no other name."""
 
@@ -44,10 +44,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "seed": ("noise_seed", "base_seed"),
     "fps": ("frames_per_second", "frame_rate"),
     "crop": (),
-    "allow_speech": (),
-    "best_of": (),
-    "retries": (),
-    "time_budget": (),
     "batch_size": (),
     "job_id": (),
     "webhook": (),
@@ -88,10 +84,6 @@ OWN = {
     "scheduler": "scheduler",
     "fps": "fps",
     "crop": "crop",
-    "allow_speech": "allow_speech",
-    "best_of": "best_of",
-    "retries": "retries",
-    "time_budget": "time_budget",
     "guidance_scale_high": "guidance_scale_high",
     **dict(zip(PLAIN, PLAIN, strict=True)),
 }
