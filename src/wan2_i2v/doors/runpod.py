@@ -80,12 +80,13 @@ def _made(job: Mapping[str, Any], stopped: threading.Event) -> dict[str, Any]:
 def _output(
     record: Record, seconds: float, target: bucket.Bucket | None, folder: Path, settings: HttpSettings
 ) -> dict[str, Any]:
-    video = Path(record.video or "")
+    clip = Path(record.video or "")
+    file = results.whole(clip, folder)
     if target is None:
-        encoded = base64.b64encode(video.read_bytes()).decode()
-        return shape.output(record.job_id, shape.Result(record, str(video), encoded), seconds)
-    put = bucket.ensure(target, folder, video, results.media_type(video), images.guard(settings))
-    return shape.output(record.job_id, shape.Result(record, put.url or str(video), None, put.error), seconds)
+        encoded = base64.b64encode(file.read_bytes()).decode()
+        return shape.output(record.job_id, shape.Result(record, str(file), encoded), seconds)
+    put = bucket.ensure(target, folder, file, results.media_type(clip), images.guard(settings))
+    return shape.output(record.job_id, shape.Result(record, put.url or str(file), None, put.error), seconds)
 
 
 def _picture(data: bytes) -> Path:

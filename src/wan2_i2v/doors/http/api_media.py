@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,6 @@ from wan2_i2v.doors.http.api_models import JobId
 from wan2_i2v.doors.http.door import Door, door
 from wan2_i2v.doors.http.errors import NotFound, documented
 from wan2_i2v.jobs.worker import PREVIEW
-from wan2_i2v.workspace import replacing
 
 router = APIRouter(tags=["files"])
 
@@ -44,10 +42,8 @@ def video(
 ) -> Response:
     """The video, in parts too (Range). Frames as PNG come as a ZIP archive."""
     clip = _clip(door, job_id)
-    media_type = results.media_type(clip)
-    if clip.is_dir():
-        clip, media_type = _archive(clip, door.service.folder(job_id)), "application/zip"
-    return _answer(request, clip, media_type, f"{job_id}{clip.suffix}", download=download)
+    file = results.whole(clip, door.service.folder(job_id))
+    return _answer(request, file, results.media_type(clip), f"{job_id}{file.suffix}", download=download)
 
 
 @router.get("/api/jobs/{job_id}/thumbnail", **_file("image/webp"))
@@ -80,16 +76,6 @@ def _clip(door: Door, job_id: str) -> Path:
     if job.state != "done":
         raise NotFound(f"{job_id} is {job.state}; it has no video{' yet' if not job.is_over else ''}.")
     return results.finished(door.service, job)[1]
-
-
-def _archive(frames: Path, folder: Path) -> Path:
-    """The PNG frames as one file, made once; they are compressed already."""
-    path = folder / "frames.zip"
-    if not path.exists():
-        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for frame in sorted(frames.iterdir()):
-                archive.write(frame, frame.name)
-    return path
 
 
 def _answer(request: Request, path: Path, media_type: str, name: str, *, download: bool = False) -> Response:

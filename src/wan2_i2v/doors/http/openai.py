@@ -217,14 +217,13 @@ def _file(here: Door, job: StoredJob, variant: str, *, waited: bool = False) -> 
         raise NotReady(f"{job.id} is {shape.STATUS[job.state]}; ask for GET /v1/videos/{job.id} until it is completed.")
     if job.state != "done":
         raise NotMade(str((job.error or {}).get("message") or f"{job.id} was {job.state}."))
-    record, file = results.finished(here.service, job)
+    record, clip = results.finished(here.service, job)
     folder = here.service.folder(job.id)
     if variant == "thumbnail":
-        return FileResponse(results.thumbnail(file, folder), media_type="image/webp")
+        return FileResponse(results.thumbnail(clip, folder), media_type="image/webp")
     if variant == "spritesheet":
-        return FileResponse(results.spritesheet(file, folder), media_type="image/jpeg")
-    if file.is_dir():
-        raise InvalidRequest("container", "png", "a video file to download", f"The frames are in {file.name}/ there.")
+        return FileResponse(results.spritesheet(clip, folder), media_type="image/jpeg")
+    file = results.whole(clip, folder)
     told = {}
     if waited:
         spent = (job.finished_at or 0.0) - (job.started_at or 0.0)
@@ -234,7 +233,7 @@ def _file(here: Door, job: StoredJob, variant: str, *, waited: bool = False) -> 
             "X-Inference-Time-S": f"{max(0.0, spent):.3f}",
             "X-Stage-Durations": json.dumps(record.seconds),
         }
-    return FileResponse(file, media_type=results.media_type(file), filename=file.name, headers=told)
+    return FileResponse(file, media_type=results.media_type(clip), filename=f"{job.id}{file.suffix}", headers=told)
 
 
 def _model(here: Door) -> dict[str, Any]:

@@ -6,6 +6,7 @@ by the routers.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,8 +36,21 @@ def finished(service: Service, job: StoredJob) -> tuple[Record, Path]:
     return record, Path(record.video)
 
 
-def media_type(video: Path) -> str:
-    return MEDIA_TYPES.get(video.suffix, "application/octet-stream")
+def media_type(clip: Path) -> str:
+    """What `whole` gives for a clip: PNG frames, which are a folder, become an archive."""
+    return MEDIA_TYPES.get(clip.suffix, "application/zip")
+
+
+def whole(clip: Path, folder: Path) -> Path:
+    """The clip as one file: PNG frames as a ZIP archive, made once; they are compressed already."""
+    if not clip.is_dir():
+        return clip
+    path = folder / "frames.zip"
+    if not path.exists():
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for frame in sorted(clip.iterdir()):
+                archive.write(frame, frame.name)
+    return path
 
 
 def thumbnail(clip: Path, folder: Path) -> Path:

@@ -147,14 +147,15 @@ def _reply(here: Door, job: StoredJob, base: str, *, settle: bool) -> dict[str, 
     worker = here.service.worker.name
     if job.state != "done":
         return shape.status(job, worker, None)
-    record, video = results.finished(here.service, job)
-    put = None
+    record, clip = results.finished(here.service, job)
+    folder, put = here.service.folder(job.id), None
     if runpod_uploads.target_of(job) is not None:
-        put = runpod_uploads.upload(here, job) if settle else bucket.uploaded(here.service.folder(job.id))
+        put = runpod_uploads.upload(here, job) if settle else bucket.uploaded(folder)
         if put is None:
             return shape.uploading(job, worker)
     url = f"{base}/v1/videos/{job.id}/content" if put is None or put.url is None else put.url
-    encoded = base64.b64encode(video.read_bytes()).decode() if job.options.get("return_video") else None
+    wanted = job.options.get("return_video")
+    encoded = base64.b64encode(results.whole(clip, folder).read_bytes()).decode() if wanted else None
     return shape.status(job, worker, shape.Result(record, url, encoded, None if put is None else put.error))
 
 

@@ -35,9 +35,9 @@ def upload(here: Door, job: StoredJob) -> bucket.Upload | None:
     target = target_of(job)
     if target is None:
         return None
-    video = results.finished(here.service, job)[1]
-    folder = here.service.folder(job.id)
-    return bucket.ensure(target, folder, video, results.media_type(video), images.guard(here.settings))
+    clip, folder = results.finished(here.service, job)[1], here.service.folder(job.id)
+    file = results.whole(clip, folder)
+    return bucket.ensure(target, folder, file, results.media_type(clip), images.guard(here.settings))
 
 
 @contextlib.contextmanager
