@@ -58,6 +58,10 @@ class UrlRefused(Wan2I2VError):
         return super().to_dict() | {"field": self.field}
 
 
+class HeadersTooLarge(Wan2I2VError):
+    code, http_status = "headers_too_large", 431
+
+
 class TooMany(Wan2I2VError):
     """Too many requests, streams or jobs of one client; `retry_after` in seconds."""
 
@@ -167,7 +171,7 @@ def install(app: FastAPI, shapes: Shapes) -> None:
 
 def documented(*statuses: int, model: type[BaseModel] = ErrorReply) -> dict[int | str, dict[str, Any]]:
     """For OpenAPI: the refusals that a route can answer with, in its router's shape, beside those that all can."""
-    everywhere = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
+    everywhere = (400, 401, 403, 408, 413, 421, 422, 429, 431, 500, 503)
     return {
         status: {"model": model, "description": HTTPStatus(status).phrase}
         for status in sorted({*everywhere, *statuses})

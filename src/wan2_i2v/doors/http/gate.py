@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan2_i2v.doors.http.auth import Authenticator
-from wan2_i2v.doors.http.errors import Shapes, problem_of, reply
+from wan2_i2v.doors.http.errors import HeadersTooLarge, Shapes, problem_of, reply
 from wan2_i2v.doors.http.limits import Bodies, RateLimiter
 from wan2_i2v.doors.http.metrics import Metrics
 from wan2_i2v.doors.http.settings import HttpSettings
@@ -21,6 +21,7 @@ from wan2_i2v.errors import Wan2I2VError
 
 PUBLIC = frozenset(("/", "/healthz", "/api/session", "/favicon.ico"))
 """Paths that need no token; so do those below /static/."""
+MAX_HEADER_BYTES = 32 * 1024
 SMALL_BODY = 64 * 1024
 """The most that a client without a token may send."""
 
@@ -91,6 +92,8 @@ class Gate:
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive) -> bytearray:
         path, method = scope["path"], scope["method"]
+        if len(scope["raw_path"]) + sum(len(name) + len(value) + 4 for name, value in headers.raw) > MAX_HEADER_BYTES:
+            raise HeadersTooLarge(f"address and headers are larger than {MAX_HEADER_BYTES} bytes.")
         address = scope["client"][0] if scope.get("client") else "local"
         if path != "/healthz":
             self._limiter.take(address)

@@ -84,7 +84,7 @@ def _in_input(value: str, field: str) -> Path | None:
         name = name.removeprefix(old)
     folder = Settings().input
     if not NAME.fullmatch(name) or name in (".", ".."):
-        if "/" in value and _is_base64(value):
+        if _is_base64(value):
             return None
         raise InvalidImage(field, value, "a file name in input/, without folders", "Copy the picture there.")
     path = folder / name
@@ -101,7 +101,9 @@ def _in_input(value: str, field: str) -> Path | None:
 
 
 def _is_base64(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9+/_-]{64,}={0,2}", text) is not None and not text.startswith("/")
+    """Whether a text can be a short picture in base64, and is no path from the root."""
+    compact = re.sub(r"\s+", "", text)
+    return re.fullmatch(r"[A-Za-z0-9+/_-]{64,}={0,2}", compact) is not None and not compact.startswith("/")
 
 
 def _read(path: Path, settings: HttpSettings, field: str) -> bytes:

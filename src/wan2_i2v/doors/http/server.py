@@ -22,6 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from wan2_i2v.doors.http.app import create_app
+from wan2_i2v.doors.http.gate import MAX_HEADER_BYTES
 from wan2_i2v.doors.http.settings import HttpSettings
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.jobs.service import Service, ServiceSettings
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 HEADER_SECONDS = 20.0
 KEEP_ALIVE_SECONDS = 15
 GOODBYE_SECONDS = 10
-MAX_HEADER_BYTES = 32 * 1024
 BACKLOG = 512
 
 

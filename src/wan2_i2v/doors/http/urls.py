@@ -91,18 +91,16 @@ def is_public(address: str) -> bool:
     """Whether an IP address belongs to the open internet, also when IPv6 wraps an IPv4 address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        wrapped = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in _TRANSLATED:
-            wrapped.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-        if ip in _COMPATIBLE or any(inner is not None and not is_public(str(inner)) for inner in wrapped):
-            return False
-        if ip.ipv4_mapped is not None:
-            return True
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+        wrapped = ip.ipv4_mapped or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _TRANSLATED else None)
+        if wrapped is not None:
+            return is_public(str(wrapped))
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in net for net in _SPECIAL)
 
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.ip_network("::/96")
+"""IPv4 addresses as an IPv6-only network sees them (RFC 6052)."""
+_SPECIAL = [ipaddress.ip_network(net) for net in ("192.0.0.0/24", "192.88.99.0/24", "::/96", "2001::/23", "2002::/16")]
+"""Assigned to protocols or wrapping another address; not all versions of Python count them as special."""
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -153,7 +151,8 @@ def _once(
             httpcore2.ConnectionPool(network_backend=_Pinned(guard.trusted)) as pool,
             pool.stream(method, url, headers=list(said.items()), content=body or None, extensions=limits) as response,
         ):
-            location = dict(response.headers).get(b"location") if response.status in REDIRECTS else None
+            said_back = {name.lower(): value for name, value in response.headers}
+            location = said_back.get(b"location") if response.status in REDIRECTS else None
             if location is not None and method == "GET":
                 return Answer(response.status, b""), location.decode("latin-1")
             return Answer(response.status, _limited(response.iter_stream(), url, guard, deadline)), None
