@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from wan2_i2v.request import GenerateRequest
 
 # A busy machine is no fault of the code: no example has a time limit.
 settings.register_profile("patient", deadline=None)
@@ -78,3 +81,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import checkpoints
 
     return checkpoints.write(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def boat_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own, with the picture boat.png in input/."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WAN2_I2V_OUTPUT", raising=False)
+    monkeypatch.delenv("WAN2_I2V_INPUT", raising=False)
+    Path("input").mkdir()
+    Image.linear_gradient("L").convert("RGB").resize((48, 32)).save("input/boat.png")
+    return tmp_path
+
+
+@pytest.fixture
+def ask(checkpoint: Path) -> Callable[..., GenerateRequest]:
+    """Makes requests for boat.png on the tiny checkpoint, with fields changed as asked."""
+
+    def make(**fields: Any) -> GenerateRequest:
+        known = {"image": "boat.png", "model": str(checkpoint), "num_frames": 5, "width": 48, "height": 32, "seed": 3}
+        return GenerateRequest(**(known | {"device": "cpu"} | fields))
+
+    return make

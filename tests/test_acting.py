@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from wan2_i2v import acting, api, pipeline, remedies
 from wan2_i2v.errors import Cancelled, InvalidRequest
@@ -17,22 +16,8 @@ from wan2_i2v.request import GenerateRequest
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("WAN2_I2V_OUTPUT", raising=False)
-    monkeypatch.delenv("WAN2_I2V_INPUT", raising=False)
-    Path("input").mkdir()
-    Image.linear_gradient("L").convert("RGB").resize((48, 32)).save("input/boat.png")
-    return tmp_path
-
-
-@pytest.fixture
-def ask(checkpoint):
-    def make(**fields) -> GenerateRequest:
-        known = {"image": "boat.png", "model": str(checkpoint), "num_frames": 5, "width": 48, "height": 32, "seed": 3}
-        return GenerateRequest(**(known | {"device": "cpu"} | fields))
-
-    return make
+def place(boat_folder: Path) -> Path:
+    return boat_folder
 
 
 def check(name="noise", *, passed=True, value=0.5, limit=1.0, remedy=None, state="judged"):

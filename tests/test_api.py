@@ -7,32 +7,15 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from PIL import Image
 
 from wan2_i2v import api, errors
 from wan2_i2v.errors import Cancelled, CheckpointError, InvalidImage, InvalidRequest, JobNotFound, OutputError
 from wan2_i2v.events import Event, Progress, Started
-from wan2_i2v.request import GenerateRequest
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """A working directory of its own, with a picture in input/."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("WAN2_I2V_OUTPUT", raising=False)
-    monkeypatch.delenv("WAN2_I2V_INPUT", raising=False)
-    Path("input").mkdir()
-    Image.linear_gradient("L").convert("RGB").resize((48, 32)).save("input/boat.png")
-    return tmp_path
-
-
-@pytest.fixture
-def ask(checkpoint):
-    def make(**fields) -> GenerateRequest:
-        known = {"image": "boat.png", "model": str(checkpoint), "num_frames": 5, "width": 48, "height": 32, "seed": 3}
-        return GenerateRequest(**(known | {"device": "cpu"} | fields))
-
-    return make
+def place(boat_folder: Path) -> Path:
+    return boat_folder
 
 
 def stages(events: list[Event]) -> set[str]:

@@ -49,7 +49,7 @@ def test_base64_in_every_usual_dress(inputs, picture):
             "ftp://example.com/a.png",
             "javascript:alert(1)",
             "data:image/png;base64,***",
-            "a" * 300,
+            "a." * 150,
         ),
         *(
             "/content/ComfyUI/input/../../etc/passwd",
