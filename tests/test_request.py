@@ -78,7 +78,7 @@ def test_refusals_name_field_value_and_what_is_allowed(field, value):
         ("fps", math.nan, "a number above 0 to 240"),
         ("num_inference_steps", 0, "a whole number from 1 to 200"),
         ("sampler", "ddim", "one of lcm, euler, unipc"),
-        ("crop", "left", "one of center, top, bottom"),
+        ("crop", "left", "one of center, top, bottom, auto"),
         ("background", "nope", "a colour such as white or #ffffff"),
     ],
 )
