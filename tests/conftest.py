@@ -29,6 +29,7 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     services that its user has."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WAN2_I2V_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("WAN2_I2V_INSIGHTS", str(tmp_path_factory.mktemp("insights") / "insights.db"))
         patch.setenv("WAN2_I2V_MODELS", str(tmp_path_factory.mktemp("models")))
         patch.setenv("WAN2_I2V_MODELS_FILE", str(tmp_path_factory.mktemp("config") / "models.toml"))
         patch.setenv("WAN2_I2V_LOCKS", str(tmp_path_factory.mktemp("locks")))

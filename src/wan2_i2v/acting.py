@@ -3,7 +3,7 @@ name. Above the pipeline; imported by `api` and the process that owns the device
 
 Comes in: jobs, some of whose plans say best-of or retries. Goes out: one record per job, in order. Attempts are jobs of
 their own in `attempts/1`, `attempts/2`, … of the job's folder, run together with all other jobs stage by stage, and kept.
-The best one's frames become the job's video. Everything is decided from what is on disk, so a job that was stopped goes on
+The best one's frames become the job's video. Every clip is noted in the insights. Everything is decided from what is on disk, so a job that was stopped goes on
 where it was.
 """
 
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wan2_i2v import devices, measured, pipeline, places, planning, remedies
-from wan2_i2v.errors import Cancelled, Wan2I2VError, from_dict, translate
+from wan2_i2v.errors import Cancelled, OutputError, Wan2I2VError, from_dict, translate
 from wan2_i2v.events import Emit, Event, Finished, Log, ignore
+from wan2_i2v.insights import noting
 from wan2_i2v.models import catalog
 from wan2_i2v.models.lora import choosing
 from wan2_i2v.pictures import read_facts
@@ -25,6 +26,7 @@ from wan2_i2v.record import Attempt, Record, Remedy
 from wan2_i2v.request import MAX_SEED, GenerateRequest
 from wan2_i2v.stages import finish
 from wan2_i2v.stages.base import Job
+from wan2_i2v.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], boo
 
     Raises Cancelled as the pipeline does.
     """
+    over = {index for index, job in enumerate(jobs) if places.finished(job.workspace)}
     families = {index: family for index, job in enumerate(jobs) if (family := _family(job, emit)) is not None}
     plain = [index for index in range(len(jobs)) if index not in families]
     records: dict[int, Record] = {}
@@ -192,7 +195,26 @@ def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], boo
         records[index] = family.close()
         done = records[index]
         emit(Finished(done.job_id, done.status, done.video or str((done.error or {}).get("message", ""))))
+    _note({index: records[index] for index in records.keys() - over}, jobs, families, emit)
     return [records[index] for index in range(len(jobs))]
+
+
+def _note(records: dict[int, Record], jobs: Sequence[Job], families: dict[int, _Family], emit: Emit) -> None:
+    """Keep what was learned from each clip. Insights that cannot be written cost no job."""
+    for index, record in sorted(records.items()):
+        workspace, name = jobs[index].workspace, record.job_id
+        clips: list[tuple[Record, Workspace, str | None]] = [(record, workspace, name)]
+        if index in families:
+            chosen = {one.number for one in record.attempts if one.chosen}
+            tries = families[index].tries
+            clips = [
+                (one.record, one.job.workspace, name if one.number in chosen else None) for one in tries if one.record
+            ]
+        try:
+            for clip in clips:
+                noting.note(*clip)
+        except OutputError as error:
+            emit(Log(name, "warning", str(error)))
 
 
 def _run(batch: list[Job], names: dict[str, str], emit: Emit, cancelled: Callable[[], bool]) -> list[Record]:

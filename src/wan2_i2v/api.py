@@ -131,6 +131,21 @@ def resume(job: str | Path, on_event: Emit | None = None, cancelled: Callable[[]
     return _successful(record)
 
 
+def rate(job: str | Path, rating: int) -> None:
+    """Note how much the video of a job is liked, from 1 to 5, in the insights.
+
+    Raises JobNotFound for an unknown job, InvalidRequest for one that has no video yet, OutputError where the insights
+    cannot be written.
+    """
+    from wan2_i2v.insights import noting
+
+    workspace = find_job(job)
+    record = workspace.load_record()
+    if record is None or record.status != "done":
+        raise InvalidRequest("job", str(job), "a job that made its video", f"Go on with: wan2-i2v resume {job}.")
+    noting.rate(record, workspace, rating)
+
+
 def reopen(job: str | Path) -> Order:
     """A job that was begun before, ready to `run`.
 

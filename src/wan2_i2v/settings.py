@@ -26,6 +26,10 @@ def _models_file() -> Path:
     return _base("XDG_CONFIG_HOME", "~/.config") / "models.toml"
 
 
+def _insights() -> Path:
+    return _base("XDG_DATA_HOME", "~/.local/share") / "insights.db"
+
+
 class Settings(BaseSettings):
     """Read anew at each use, so that a changed environment takes effect. Paths are relative to the working directory."""
 
@@ -37,6 +41,8 @@ class Settings(BaseSettings):
     """Videos go here."""
     cache: Path = Field(default_factory=_cache)
     """What can be made anew: measured times and peaks."""
+    insights: Path = Field(default_factory=_insights)
+    """The database of all runs, which `wan2-i2v insights` tells of."""
     models: Path = Field(default_factory=_models)
     """Downloaded checkpoints go here."""
     models_file: Path = Field(default_factory=_models_file)

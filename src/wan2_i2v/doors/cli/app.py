@@ -15,12 +15,14 @@ from wan2_i2v.doors.cli import (
     analyze,
     doctor,
     generate,
+    insights,
     inspect,
     models,
     output,
     plan,
     presets,
     prompt,
+    rate,
     resume,
     serve,
     verify,
@@ -49,10 +51,12 @@ for name, command in (
     ("analyze", analyze.analyze),
     ("prompt", prompt.prompt),
     ("presets", presets.presets),
+    ("rate", rate.rate),
     ("doctor", doctor.doctor),
 ):
     app.command(name)(command)
 app.add_typer(models.app, name="models")
+app.add_typer(insights.app, name="insights")
 
 
 def _show_version(wanted: bool) -> None:
