@@ -2,14 +2,15 @@
 
 Photos get synthetic mouths (talking, slow, brief, asymmetric; 4 to 12 % of the face's height) and nuisances (pan, zoom,
 roll, yaw, flicker, noise, blur, H.264). Prints a table and, as the last line of stdout, one JSON object. "Unsure" counts
-neither as found nor as a false alarm.
+neither as found nor as a false alarm. The limits were chosen on the faces of `--tuning`; `--held-out` has other people.
 
-    python benchmarks/mouth.py [--faces FOLDER] [--processes 2] [--out FILE]
+    python benchmarks/mouth.py --tuning FOLDER | --held-out FOLDER [--scenes 24] [--processes 1] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import multiprocessing
 import tempfile
@@ -23,7 +24,8 @@ import numpy as np
 from benchmarks import mouths, photos
 from benchmarks.mouths import Scene
 
-from wan2_i2v.eye.crowd import Crowd
+from wan2_i2v.eye import mouth as judging
+from wan2_i2v.eye.crowd import Crowd, Seen
 from wan2_i2v.eye.faces import find_faces
 from wan2_i2v.media import reader, writer
 from wan2_i2v.media.formats import ClipFormat
@@ -36,44 +38,54 @@ OPENINGS = (("talk", 0.0), ("talk", 0.4), ("slow", 0.0), ("brief", 0.0))
 AMPLITUDES = (0.04, 0.06, 0.08, 0.12)
 
 
-def scenes(number: int) -> list[tuple[str, Scene]]:
-    """Sixteen closed and sixteen moving mouths, each with its own mix of nuisances."""
+def scenes(number: int, count: int) -> list[tuple[str, Scene]]:
+    """Half of them closed and half moving mouths, each with its own mix of nuisances."""
     rng = np.random.default_rng(number)
     made = []
-    for index in range(32):
+    for index in range(count):
         chosen = [NUISANCES[(index + number) % 7], *rng.choice(NUISANCES, int(rng.integers(0, 3)))]
         strengths = {name: float(rng.choice([-1, 1]) if name in ("pan", "roll", "yaw") else 1) for name in chosen}
-        if index < 16:
+        if index < count // 2:
             made.append(("closed", Scene(**strengths)))
         else:
-            motion, skew = OPENINGS[index % 4]
-            amplitude = AMPLITUDES[(index // 4) % 4]
+            which = index - count // 2 + number * (count // 2)
+            motion, skew = OPENINGS[which % 4]
+            amplitude = AMPLITUDES[(which // 4) % 4]
             label = f"{'asymmetric' if skew else motion} {amplitude:.0%}"
             made.append((label, Scene(motion=motion, amplitude=amplitude, skew=skew, **strengths)))
     return made
 
 
-def one_photo(task: tuple[int, str, photos.Picture]) -> list[dict[str, Any]]:
-    number, name, photo = task
+def one_photo(task: tuple[int, str, photos.Picture, int]) -> list[dict[str, Any]]:
+    number, name, photo, count = task
     cv2.setNumThreads(1)
-    face = find_faces(photo)[0]
+    middle = (photo.shape[1] / 2, photo.shape[0] / 2)
+    face = min(find_faces(photo), key=lambda one: _apart(one.box, middle) if name.startswith("sample") else -one.height)
     rows = []
-    for index, (label, scene) in enumerate(scenes(number)):
+    for index, (label, scene) in enumerate(scenes(number, count)):
         height = HEIGHTS[(index + index // 6 + number) % 6]
         crowd = Crowd(FPS)
         clip = list(mouths.clip(photo, face, scene, height=height, frames=FRAMES, fps=FPS, seed=index))
         for at, frame in enumerate(_through_h264(clip, CRFS[index % 3])):
             crowd.see(at, frame)
-        seen = crowd.seen()
+        side = clip[0].shape[0]
+        seen = min(crowd.seen(), key=lambda one: _apart(one.box, (side / 2, side / 2)), default=None)
         row: dict[str, Any] = {"photo": name, "label": label, "height": height, "crf": CRFS[index % 3]}
         row["nuisances"] = [n for n in NUISANCES if getattr(scene, n)]
-        if seen:
-            mouth = seen[0].mouth
-            row |= {"verdict": mouth.verdict, "talk": mouth.talk, "peak": mouth.talk_peak, "change": mouth.change}
-        else:
-            row |= {"verdict": "no face", "talk": 0.0, "peak": 0.0, "change": 0.0}
-        rows.append(row)
+        rows.append(row | _judged(seen))
     return rows
+
+
+def _judged(seen: Seen | None) -> dict[str, Any]:
+    if seen is None:
+        return {"verdict": "no face", "talk": 0.0, "peak": 0.0, "change": 0.0}
+    mouth = seen.mouth
+    return {"verdict": mouth.verdict, "talk": mouth.talk, "peak": mouth.talk_peak, "change": mouth.change}
+
+
+def _apart(box: tuple[float, float, float, float], point: tuple[float, float]) -> float:
+    """Distance of a box's middle from a point."""
+    return float(np.hypot((box[0] + box[2]) / 2 - point[0], (box[1] + box[3]) / 2 - point[1]))
 
 
 def _through_h264(clip: list[photos.Picture], crf: int) -> list[photos.Picture]:
@@ -94,8 +106,12 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     moving = ("talking", "moves")
     labels = sorted({row["label"] for row in rows})
     return {
+        "date": datetime.date.today().isoformat(),
+        "photos": sorted({row["photo"] for row in rows}),
         "clips": len(rows),
         "closed": len(closed),
+        "moving_from_6_percent": len(large),
+        "moving_4_percent": len(small),
         "found_from_6_percent": share(large, moving),
         "found_4_percent": share(small, moving),
         "false_alarms": share(closed, moving),
@@ -103,6 +119,20 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         "unsure_moving": share(large + small, ("unsure",)),
         "unchecked": share(rows, ("too small", "no face")),
         "by_label": {label: Counter(row["verdict"] for row in rows if row["label"] == label) for label in labels},
+        "limits": {
+            "talking": judging.TALKING,
+            "moved": judging.MOVED,
+            "unsure_talk": judging.UNSURE_TALK,
+            "unsure_moved": judging.UNSURE_MOVED,
+            "smallest_px": judging.SMALLEST,
+        },
+        "by_height": {
+            str(height): {
+                "false_alarms": share([row for row in closed if row["height"] == height], moving),
+                "found_from_6_percent": share([row for row in large if row["height"] == height], moving),
+            }
+            for height in HEIGHTS
+        },
         "closed_highest": {key: round(max(row[key] for row in closed), 4) for key in ("talk", "peak", "change")},
         "talking_lowest_talk": round(min(r["talk"] for r in large if r["label"].startswith(("talk", "asym"))), 4),
         "moving_lowest_change": round(min(row["change"] for row in large), 4),
@@ -113,15 +143,19 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--faces", type=Path)
-    parser.add_argument("--processes", type=int, default=2)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--tuning", type=Path, help="the unpacked sdist of face_recognition 1.3.0")
+    which.add_argument("--held-out", type=Path, help="the unpacked npm package @vladmandic/face-api 1.7.15")
+    parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     begin = time.perf_counter()
-    tasks = [(number, name, photo) for number, (name, photo) in enumerate(photos.portraits(options.faces).items())]
+    faces = photos.tuning(options.tuning) if options.tuning else photos.held_out(options.held_out)
+    tasks = [(number, name, photo, options.scenes) for number, (name, photo) in enumerate(faces.items())]
     with multiprocessing.Pool(options.processes) as pool:
         rows = [row for part in pool.imap(one_photo, tasks) for row in part]
-    result = summary(rows, time.perf_counter() - begin)
+    result = {"set": "tuning" if options.tuning else "held out"} | summary(rows, time.perf_counter() - begin)
     for label, verdicts in result["by_label"].items():
         print(f"{label:18}" + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
     if options.out:

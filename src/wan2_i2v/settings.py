@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     token: SecretStr = SecretStr("")
     """What that service wants to be sent, and what this machine's own wants; several with commas between them."""
 
+    enhance_url: str = ""
+    """An OpenAI-compatible service that `wan2-i2v prompt --enhance` asks, such as http://localhost:11434/v1."""
+    enhance_model: str = ""
+    """The model of that service."""
+    enhance_key: SecretStr = SecretStr("")
+    """What that service wants to be sent, if anything."""
+
     @property
     def jobs(self) -> Path:
         """One directory per job: its plan, artifacts and record."""

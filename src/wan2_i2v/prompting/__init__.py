@@ -1,4 +1,3 @@
-"""Prompt help: composing prompts from parts (`compose`) and finding what is wrong with them (`lint`).
-
-A leaf: imports `presets`, `errors` and pydantic; no torch and no tokenizer, which comes in as a callable.
+"""Prompt help: composing prompts from parts (`compose`), finding what is wrong with them (`lint`), having them written out by a
+language model (`enhance`). All leaves: no torch; a tokenizer comes in as a callable.
 """
