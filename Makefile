@@ -25,8 +25,9 @@ demo: $(STAMP)
 	$(BIN)/wan2-i2v generate examples/demo.jsonl --output output/demo; code=$$?; \
 	$(BIN)/python examples/contact_sheet.py output/demo && exit $$code
 
+# Two test processes, each on one core: torch gains little from two cores on tensors as small as the tests'.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not heavy" --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not heavy" --cov --cov-fail-under=90
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
