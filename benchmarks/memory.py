@@ -111,7 +111,7 @@ def trace_vae(shape: LatentShape, frames: int, dtype: torch.dtype, stage: str) -
         few = LatentShape(min(shape.frames, 4), shape.height, shape.width)
         if stage == "image":
             image = torch.empty(1, 3, shape.height * 8, shape.width * 8, dtype=dtype, device="meta")
-            causal_vae.encode_canvas(module, image, min(frames, 13))
+            causal_vae.encode_canvas(module, causal_vae.Given(image), min(frames, 13))
         else:
             for chunk in causal_vae.decode_stream(module, torch.empty(few.tensor, dtype=dtype, device="meta")):
                 del chunk

@@ -34,7 +34,7 @@ def compare(vae: Any, image: torch.Tensor, frames: int) -> dict[str, float]:
     begin = time.process_time()
     expected = theirs(vae, image, frames)
     middle = time.process_time()
-    ours = causal_vae.encode_canvas(vae, image, frames)
+    ours = causal_vae.encode_canvas(vae, causal_vae.Given(image), frames)
     end = time.process_time()
     row = {
         "theirs_s": middle - begin,

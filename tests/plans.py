@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from wan2_i2v.advice import Sight
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.geometry import WAN_SIZES
 from wan2_i2v.measured import Table
@@ -95,8 +96,9 @@ def plan(
     image: ImageFacts | None = None,
     device: DeviceFacts = CPU,
     table: Table = NOTHING_MEASURED,
+    last: ImageFacts | None = None,
     **request: Any,
 ) -> JobPlan:
     """The plan of a request on this model, picture and device."""
     asked = GenerateRequest(**({"image": "picture.png", "prompt": "A test in soft light."} | request))
-    return plan_job(asked, image or facts(), model or row(), device, seed=7, table=table)
+    return plan_job(asked, image or facts(), model or row(), device, seed=7, sight=Sight(last_image=last), table=table)

@@ -62,6 +62,23 @@ def test_one_picture_becomes_a_video_with_a_verdict(make_plan, tmp_path):
     assert set(record.seconds) >= {"preprocess", "text", "image", "denoise high", "denoise low", "decode"}
 
 
+def test_a_last_picture_goes_the_whole_way(make_plan, picture, tmp_path):
+    last = tmp_path / "last.png"
+    with Image.open(picture) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(last)
+    plain = make_plan(tmp_path / "plain.mp4", job_id="plain")
+    ended = make_plan(tmp_path / "ended.mp4", job_id="ended").model_copy(update={"last_image": read_facts(last)})
+    one, other = run(tmp_path, plain, ended)
+    assert other.status == "done", other.error
+    assert sha256(one.video) != sha256(other.video)
+    names = {check.name for check in other.verification.checks} - {check.name for check in one.verification.checks}
+    assert names == {"last_frame"}
+    assert other.plan.last_image.sha256 == sha256(last)
+    prepared = Workspace(tmp_path / "jobs" / "ended").prepared_last
+    with Image.open(prepared) as seen, Image.open(last) as given:
+        assert seen.tobytes() == given.convert("RGB").tobytes()
+
+
 def test_the_same_request_twice_gives_the_same_bytes(make_plan, tmp_path):
     (first,) = run(tmp_path / "a", make_plan(tmp_path / "one.mp4", job_id="first"))
     (second,) = run(tmp_path / "b", make_plan(tmp_path / "two.mp4", job_id="second"))

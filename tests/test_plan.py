@@ -231,6 +231,19 @@ def test_the_fingerprint_ignores_names_and_places_and_nothing_else():
     assert json.dumps(base.content())
 
 
+def test_a_last_picture_counts_and_its_place_does_not():
+    plain, ended = plans.plan(), plans.plan(last=plans.facts(sha256="1" * 64))
+    assert plain.fingerprint() != ended.fingerprint()
+    moved = plans.plan(last=plans.facts(sha256="1" * 64, path="moved/last.png"))
+    assert moved.fingerprint() == ended.fingerprint()
+    assert ended.last_image is not None and ended.last_image.sha256 == "1" * 64
+
+
+def test_one_frame_cannot_have_a_last_picture():
+    with pytest.raises(InvalidRequest, match=r"num_frames: got 1; allowed: at least 2 with a last picture"):
+        plans.plan(last=plans.facts(), num_frames=1)
+
+
 # ---- warnings
 
 QUIET = {"image": plans.facts(720, 480), "num_frames": 81, "fps": 16}
@@ -245,8 +258,11 @@ WARNINGS = [
     ({"width": 725}, "size 725×480 snapped to 720×480"),
     ({"image": plans.facts(360, 240)}, "the picture is 360×240 and is enlarged 2.00× to 720×480"),
     ({"width": 256, "height": 480}, "cropping to 256×480 cuts 64% of the picture away"),
-    ({"image": plans.facts(720, 480, has_alpha=True), "background": "red"}, "transparent pixels are put on red"),
-    ({"image": plans.facts(720, 480, animated_frames=12)}, "animated picture: the first of 12 frames is used"),
+    (
+        {"image": plans.facts(720, 480, has_alpha=True), "background": "red"},
+        "transparent pixels of the picture are put on red",
+    ),
+    ({"image": plans.facts(720, 480, animated_frames=12)}, "the picture is animated: the first of 12 frames is used"),
     ({"num_frames": 72}, "the model makes 73 frames (4n+1); the file gets exactly 72"),
     ({"fps": 24}, "the model was trained at 16 fps; at 24 fps motion plays 1.5× as fast; --fps 16"),
     ({"num_frames": 121}, "121 frames are more than the 81 that the model was trained for"),
@@ -261,6 +277,12 @@ WARNINGS = [
 def test_each_warning_alone(changes, expected):
     (text,) = plans.plan(**(QUIET | changes)).warnings
     assert expected in text
+
+
+def test_the_last_picture_is_warned_of_by_name():
+    last = plans.facts(480, 720, has_alpha=True)
+    texts = plans.plan(**QUIET, last=last).warnings
+    assert len(texts) == 3 and all("the last picture" in text for text in texts)
 
 
 def test_no_warning_where_there_is_no_reason():

@@ -15,15 +15,16 @@ from wan2_i2v.eye.findings import PictureReport
 from wan2_i2v.prompting.lint import lint
 
 if TYPE_CHECKING:
-    from wan2_i2v.plan import JobPlan
+    from wan2_i2v.plan import ImageFacts, JobPlan
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What only files can tell a plan: what is in the picture, and a counter of a text's tokens."""
+    """What only files can tell a plan: what is in the picture, a counter of a text's tokens, facts of the last picture."""
 
     picture: PictureReport | None = None
     count: Callable[[str], int] | None = None
+    last_image: ImageFacts | None = None
 
 
 NOTHING_SEEN = Sight()

@@ -190,6 +190,9 @@ def _order(
     if request.output:
         located = request.replaced(output=str(describe_path(request.output).absolute()))
     model = catalog.find(request.model) if runnable else catalog.look(request.model)
+    if request.last_image is not None:
+        last = pictures.find_picture(request.last_image, Settings().input).absolute()
+        located = located.replaced(last_image=str(last))
     facts, device = pictures.read_facts(picture), machine.device(request.device)
     loras = choosing.choose(request, model)
     draft = planning.draft(located, facts, picture, model, device, draw_seed(), loras, table=measured.load())

@@ -59,7 +59,8 @@ def _row(path: Path, line: int, fields: Any, defaults: Mapping[str, Any]) -> Row
         return Row(line, InvalidJobList(where, fields, "names and values of one request, such as image and prompt"))
     try:
         check_known(fields)
-        located = {"image": _beside(path, fields["image"])} if isinstance(fields.get("image"), str) else {}
+        named = {name: fields.get(name) for name in ("image", "last_image")}
+        located = {name: _beside(path, value) for name, value in named.items() if isinstance(value, str)}
         return Row(line, GenerateRequest(**(dict(defaults) | fields | located)))
     except InvalidRequest as error:
         return Row(line, InvalidJobList(f"{where}, {error.field}", error.given, error.allowed, error.hint))

@@ -12,7 +12,7 @@ from wan2_i2v.request import GenerateRequest, is_guided
 from wan2_i2v.rows import ModelRow
 
 if TYPE_CHECKING:
-    from wan2_i2v.plan import JobPlan, NagPlan, StepPlan
+    from wan2_i2v.plan import ImageFacts, JobPlan, NagPlan, StepPlan
 
 TRAINED_FPS = 16
 
@@ -69,22 +69,26 @@ def warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> tuple[
 
 
 def _picture_warnings(request: GenerateRequest, plan: JobPlan) -> list[tuple[bool, str]]:
-    image, target = plan.image, (plan.width, plan.height)
-    source = (image.width, image.height)
-    loss, scale = geometry.crop_loss(source, target), geometry.upscale_factor(source, target)
+    target = (plan.width, plan.height)
     asked = (request.width or plan.width, request.height or plan.height)
+    snapped = f"size {asked[0]}×{asked[1]} snapped to {plan.width}×{plan.height} (multiples of 16)"
+    last = [] if plan.last_image is None else _of_picture("the last picture", plan.last_image, plan)
+    return [(asked != target, snapped), *_of_picture("the picture", plan.image, plan), *last]
+
+
+def _of_picture(which: str, image: ImageFacts, plan: JobPlan) -> list[tuple[bool, str]]:
+    """Warnings of one picture, named `which`."""
+    source, target = (image.width, image.height), (plan.width, plan.height)
+    loss, scale = geometry.crop_loss(source, target), geometry.upscale_factor(source, target)
+    size = f"{plan.width}×{plan.height}"
     return [
-        (asked != target, f"size {asked[0]}×{asked[1]} snapped to {plan.width}×{plan.height} (multiples of 16)"),
         (
             round(loss, 3) > round(1 / 3, 3),
-            f"cropping to {plan.width}×{plan.height} cuts {loss:.0%} of the picture away; choose a closer aspect",
+            f"cropping to {size} cuts {loss:.0%} of {which} away; choose a closer aspect",
         ),
-        (
-            scale > 1,
-            f"the picture is {image.width}×{image.height} and is enlarged {scale:.2f}× to {plan.width}×{plan.height}",
-        ),
-        (image.has_alpha, f"transparent pixels are put on {plan.background}"),
-        (image.animated_frames > 1, f"animated picture: the first of {image.animated_frames} frames is used"),
+        (scale > 1, f"{which} is {image.width}×{image.height} and is enlarged {scale:.2f}× to {size}"),
+        (image.has_alpha, f"transparent pixels of {which} are put on {plan.background}"),
+        (image.animated_frames > 1, f"{which} is animated: the first of {image.animated_frames} frames is used"),
     ]
 
 

@@ -82,6 +82,7 @@ class JobPlan(Frozen):
 
     job_id: str
     image: ImageFacts
+    last_image: ImageFacts | None = None
     prompt: str
     negative_prompt: str
     width: int
@@ -155,7 +156,11 @@ class JobPlan(Frozen):
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
         places = ("job_id", "output", "overwrite", "model_files", "peaks", "times", "analysis")
-        hidden: Any = dict.fromkeys(places, True) | {"image": {"path"}, "loras": {"__all__": {"path", "about"}}}
+        hidden: Any = dict.fromkeys(places, True) | {
+            "image": {"path"},
+            "last_image": {"path"},
+            "loras": {"__all__": {"path", "about"}},
+        }
         return self.model_dump(mode="json", exclude=hidden)
 
     def fingerprint(self) -> str:
@@ -186,6 +191,8 @@ def plan_job(
     width, height = _size(request, image, model)
     frames = geometry.model_frames(request.num_frames)
     steps = _steps(request, recipe, model)
+    if sight.last_image is not None and request.num_frames < 2:
+        raise InvalidRequest("num_frames", request.num_frames, "at least 2 with a last picture")
     used_seed = seed if request.seed is None else request.seed
     shape = geometry.latent_shape(frames, height, width)
     negative, added = _negative(request, steps)
@@ -196,6 +203,7 @@ def plan_job(
     draft = JobPlan(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,
+        last_image=sight.last_image,
         prompt=request.prompt,
         negative_prompt=negative,
         width=width,

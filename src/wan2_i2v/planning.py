@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from wan2_i2v import pictures
 from wan2_i2v.advice import Sight
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.eye.findings import PictureReport
@@ -38,14 +39,15 @@ def draft(
     *,
     table: Table = NOTHING_MEASURED,
 ) -> JobPlan:
-    """`plan_job` for the picture at `picture`, of which `facts` are known.
+    """`plan_job` for the picture at `picture`, of which `facts` are known; `request.last_image` is where the last one is.
 
     Raises InvalidImage, and what `plan_job` raises.
     """
     with _LOOKING:
         seen = _seen(picture, facts.sha256, request.background, model.sizes)
     count = tokens.counter(None if model.files is None else model.files.tokenizer)
-    return plan_job(request, facts, model, device, seed, loras, Sight(seen, count), table)
+    last = None if request.last_image is None else pictures.read_facts(Path(request.last_image))
+    return plan_job(request, facts, model, device, seed, loras, Sight(seen, count, last), table)
 
 
 @lru_cache(maxsize=64)

@@ -52,6 +52,7 @@ class GenerateRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     image: str = Field(min_length=1, description="Path of the picture that becomes frame 0")
+    last_image: str | None = Field(None, min_length=1, description="Path of the picture that the clip ends with")
     prompt: str = Field(DEFAULT_PROMPT, max_length=20_000, description="What shall happen, in sentences")
     negative_prompt: str = Field("", max_length=20_000, description="What shall not happen")
     allow_speech: bool = Field(False, description="Mouths may move: no mouth words in the negative, no mouth check")
@@ -131,7 +132,7 @@ class GenerateRequest(BaseModel):
             raise ValueError("letters, digits, '.', '_' and '-', starting with a letter or digit, at most 128")
         return value
 
-    @field_validator("image", "output")
+    @field_validator("image", "last_image", "output")
     @classmethod
     def _no_nul(cls, value: str | None) -> str | None:
         if value is not None and "\0" in value:

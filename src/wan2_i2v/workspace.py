@@ -45,6 +45,11 @@ class Workspace:
         return self.root / "prepared.png"
 
     @property
+    def prepared_last(self) -> Path:
+        """The last picture, where there is one, in the same form."""
+        return self.root / "prepared-last.png"
+
+    @property
     def text(self) -> Path:
         """prompt_embeds (and negative_prompt_embeds when guidance needs them)."""
         return self.root / "text.safetensors"
@@ -82,7 +87,7 @@ class Workspace:
 
     def sweep(self) -> None:
         """Remove what a killed run left half written; call it only in the process that runs the job."""
-        written_once = (self.request, self.plan, self.prepared, self.text, self.conditioning)
+        written_once = (self.request, self.plan, self.prepared, self.prepared_last, self.text, self.conditioning)
         for artifact in (*written_once, self.latents, self.verification, self.record):
             sweep(artifact)
 

@@ -34,7 +34,16 @@ def test_canvas_latents_equal_diffusers_encode(vae):
     image = torch.rand(1, 3, 32, 48) * 2 - 1
     canvas = torch.cat([image.unsqueeze(2), torch.zeros(1, 3, 12, 32, 48)], dim=2)
     expected = vae.encode(canvas).latent_dist.mode()
-    assert torch.equal(causal_vae.encode_canvas(vae, image, 13), expected)
+    assert torch.equal(causal_vae.encode_canvas(vae, causal_vae.Given(image), 13), expected)
+
+
+@pytest.mark.parametrize("ending", [1, 3, 4])
+def test_a_last_picture_ends_the_canvas(vae, ending):
+    image, last = torch.rand(1, 3, 32, 48) * 2 - 1, torch.rand(1, 3, 32, 48) * 2 - 1
+    between = torch.zeros(1, 3, 12 - ending, 32, 48)
+    canvas = torch.cat([image.unsqueeze(2), between, *[last.unsqueeze(2)] * ending], dim=2)
+    expected = vae.encode(canvas).latent_dist.mode()
+    assert torch.equal(causal_vae.encode_canvas(vae, causal_vae.Given(image, last, ending), 13), expected)
 
 
 def test_decoded_stream_equals_diffusers_decode(vae):

@@ -63,7 +63,7 @@ def test_predicted_vae_peaks_are_near_the_traced_ones(patch):
     shape = latent_shape(13, 128, 192)
     vae = Vae(32, levels, temporal, blocks, patch or 1, 4)
     with torch.inference_mode(), Trace() as encoding:
-        causal_vae.encode_canvas(module, torch.empty(1, 3, 128, 192, device="meta"), 13)
+        causal_vae.encode_canvas(module, causal_vae.Given(torch.empty(1, 3, 128, 192, device="meta")), 13)
     with torch.inference_mode(), Trace() as decoding:
         for _ in causal_vae.decode_stream(module, torch.empty(shape.tensor, device="meta")):
             pass

@@ -10,6 +10,7 @@ from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
 from wan2_i2v.models import components
+from wan2_i2v.models.causal_vae import Given
 from wan2_i2v.rows import ModelFiles
 from wan2_i2v.stages import image, text
 
@@ -34,9 +35,29 @@ def test_image_conditioning_equals_prepare_latents(pipe, source):
     with torch.no_grad():
         _, expected = pipe.prepare_latents(tensor, 1, 16, 32, 48, 13, torch.float32, torch.device("cpu"))
     with components.vae(source) as vae:
-        ours = image.condition(vae, image.to_tensor(picture), 13)
+        ours = image.condition(vae, Given(image.to_tensor(picture)), 13)
     assert ours.shape == (1, 20, 4, 4, 6)
     assert (ours - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("frames", [5, 13])
+def test_conditioning_on_first_and_last_picture_equals_prepare_latents(pipe, source, frames):
+    first, last = (Image.effect_noise((48, 32), sigma).convert("RGB") for sigma in (80, 20))
+    tensors = [pipe.video_processor.preprocess(picture, height=32, width=48) for picture in (first, last)]
+    size = (1, 16, 32, 48, frames, torch.float32, torch.device("cpu"))
+    with torch.no_grad():
+        _, expected = pipe.prepare_latents(tensors[0], *size, last_image=tensors[1])
+    with components.vae(source) as vae:
+        ours = image.condition(vae, Given(image.to_tensor(first), image.to_tensor(last)), frames)
+    assert (ours - expected).abs().max() < 1e-5
+
+
+def test_a_surplus_of_frames_shows_the_last_picture_too(source):
+    """Of 11 frames the model makes 13: the file's last frame and the two that are cut are all given."""
+    picture = image.to_tensor(Image.effect_noise((48, 32), 80).convert("RGB"))
+    with components.vae(source) as vae:
+        mask = image.condition(vae, Given(picture, picture, 3), 13)[0, :4, :, 0, 0]
+    assert mask.tolist() == [[1, 0, 0, 0], [1, 0, 0, 1], [1, 0, 0, 1], [1, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, "", "日本語 ☃"])

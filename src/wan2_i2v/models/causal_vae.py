@@ -8,6 +8,7 @@ grow with the number of frames, and skip what no longer changes in a still canva
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,18 +39,39 @@ def denormalise(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     return latents * std + mean
 
 
-@torch.inference_mode()
-def encode_canvas(vae: Any, image: torch.Tensor, frames: int) -> torch.Tensor:
-    """Mean latents of a clip that shows `image` in frame 0 and mid-grey (0 in [−1, 1]) after.
+@dataclass(frozen=True)
+class Given:
+    """The pictures that a clip shows: `image` in frame 0 and, where there is one, `last_image` in its `ending` last frames.
 
-    `image`: (1, 3, height, width) in [−1, 1] on the VAE's device and dtype; `frames` is 4n+1. Returns (1, 16, n+1,
-    height / 8, width / 8), not normalised.
+    Pictures are (1, 3, height, width) in [−1, 1]; `ending` is from 1 to 4.
+    """
+
+    image: torch.Tensor
+    last_image: torch.Tensor | None = None
+    ending: int = 1
+
+    def chunks(self, vae: Any, frames: int) -> Iterator[torch.Tensor]:
+        """The canvas of `frames` = 4n+1 as the encoder takes it: frame 0, then four at a time; mid-grey (0) where nothing
+        is given, the same tensor each time."""
+        yield pixels_in(vae, self.image.unsqueeze(2))
+        grey = torch.zeros_like(self.image).unsqueeze(2).expand(-1, -1, VAE_SCALE_TEMPORAL, -1, -1)
+        between, count = pixels_in(vae, grey), (frames - 1) // VAE_SCALE_TEMPORAL
+        for _ in range(count - (self.last_image is not None)):
+            yield between
+        if self.last_image is not None:
+            end = grey.clone()
+            end[:, :, VAE_SCALE_TEMPORAL - self.ending :] = self.last_image.unsqueeze(2)
+            yield pixels_in(vae, end)
+
+
+@torch.inference_mode()
+def encode_canvas(vae: Any, given: Given, frames: int) -> torch.Tensor:
+    """Mean latents of a clip of `frames` = 4n+1 that shows what is `given` and mid-grey elsewhere.
+
+    The pictures are on the VAE's device and in its dtype. Returns (1, 16, n+1, height / 8, width / 8), not normalised.
     """
     stream = Stream(reuse=True)
-    grey = pixels_in(vae, torch.zeros_like(image).unsqueeze(2).expand(-1, -1, VAE_SCALE_TEMPORAL, -1, -1))
-    chunks = [_encode_chunk(vae, stream, pixels_in(vae, image.unsqueeze(2)))]
-    chunks += [_encode_chunk(vae, stream, grey) for _ in range((frames - 1) // VAE_SCALE_TEMPORAL)]
-    return mean_of(vae, chunks)
+    return mean_of(vae, [_encode_chunk(vae, stream, chunk) for chunk in given.chunks(vae, frames)])
 
 
 def mean_of(vae: Any, chunks: list[torch.Tensor]) -> torch.Tensor:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanResidualBlock
 
-from wan2_i2v.geometry import VAE_SCALE_TEMPORAL
 from wan2_i2v.models import causal_vae
 from wan2_i2v.models.causal_layers import Stream
 
@@ -43,30 +42,30 @@ def decode_strip(vae: Any, latents: torch.Tensor, dim: int, part: range) -> Iter
 
 
 @torch.inference_mode()
-def encode_canvas(vae: Any, image: torch.Tensor, frames: int, strips: int) -> torch.Tensor:
+def encode_canvas(vae: Any, given: causal_vae.Given, frames: int, strips: int) -> torch.Tensor:
     """`causal_vae.encode_canvas` in strips."""
-    still = causal_vae.pixels_in(vae, image.unsqueeze(2))
+    canvas = list(given.chunks(vae, frames))
+    still = canvas[0]
     scale = 2 ** sum(isinstance(layer, WanResample) for layer in vae.encoder.down_blocks)
     size = torch.Size((*still.shape[:3], still.shape[3] // scale, still.shape[4] // scale))
     dim, parts = cut(size, strips)
-    chunks = 1 + (frames - 1) // VAE_SCALE_TEMPORAL
-    rows = [_encode_strip(vae, still, (dim, part), chunks) for part in parts]
+    rows = [_encode_strip(vae, canvas, (dim, part)) for part in parts]
     stream = Stream(reuse=True)
     moments = [causal_vae.encoder_rest(vae, stream, torch.cat(chunk, dim=dim)) for chunk in zip(*rows, strict=True)]
     return causal_vae.mean_of(vae, moments)
 
 
-def _encode_strip(vae: Any, still: torch.Tensor, place: tuple[int, range], chunks: int) -> list[torch.Tensor]:
+def _encode_strip(vae: Any, canvas: list[torch.Tensor], place: tuple[int, range]) -> list[torch.Tensor]:
     """The encoder up to its middle on one strip: a tensor per chunk of frames, the same one where nothing changed."""
     dim, part = place
     scale = 2 ** sum(isinstance(layer, WanResample) for layer in vae.encoder.down_blocks)
-    band = _with_margin(part, encoder_margin(vae), still.shape[dim] // scale)
-    picture = still.narrow(dim, band.start * scale, len(band) * scale)
-    grey = torch.zeros_like(picture).expand(-1, -1, VAE_SCALE_TEMPORAL, -1, -1)
+    band = _with_margin(part, encoder_margin(vae), canvas[0].shape[dim] // scale)
+    # Equal chunks are one tensor, so that the stream knows them again; their strips must be one too.
+    bands = {id(chunk): chunk.narrow(dim, band.start * scale, len(band) * scale) for chunk in canvas}
     stream, found = Stream(reuse=True), list[torch.Tensor]()
     before: torch.Tensor | None = None
-    for index in range(chunks):
-        features = causal_vae.encoder_start(vae, stream, grey if index else picture)
+    for chunk in canvas:
+        features = causal_vae.encoder_start(vae, stream, bands[id(chunk)])
         if features is not before:
             own = features.narrow(dim, part.start - band.start, len(part)).clone()
         before = features

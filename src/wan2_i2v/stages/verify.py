@@ -19,6 +19,7 @@ from PIL import Image
 from wan2_i2v import places
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.eye.clip import Expected, examine
+from wan2_i2v.eye.first import first_frame_check
 from wan2_i2v.media import reader
 from wan2_i2v.media.reader import Frame, VideoFacts
 from wan2_i2v.plan import JobPlan
@@ -69,25 +70,29 @@ def expected_of(prompt: str) -> Expected | None:
 
 @dataclass
 class _Frames:
-    """The frames of a clip, counted; `problem` says why they broke off."""
+    """The frames of a clip, counted, the last one kept; `problem` says why they broke off."""
 
     clip: Path
     count: int = 0
+    last: Frame | None = None
     problem: str = ""
 
     def __iter__(self) -> Iterator[Frame]:
         try:
             for frame in reader.frames(self.clip):
                 self.count += 1
+                self.last = frame
                 yield frame
         except InvalidRequest as error:
             self.problem = str(error)
 
 
-def verify_clip(clip: Path, plan: JobPlan, prepared: Frame, latents: dict[str, torch.Tensor]) -> Verification:
-    """Check a finished clip against its plan, the picture that it starts from and the latents it was decoded from.
+def verify_clip(
+    clip: Path, plan: JobPlan, prepared: Frame, latents: dict[str, torch.Tensor], last: Frame | None = None
+) -> Verification:
+    """Check a finished clip against its plan, the pictures that it starts from and ends with, and its latents.
 
-    `prepared` is the picture as the model saw it, height × width × 3, RGB, uint8.
+    `prepared` and `last` are the pictures as the model saw them, height × width × 3, RGB, uint8.
     """
     checks = [_check_latents(latents)]
     frames = _Frames(clip)
@@ -98,7 +103,8 @@ def verify_clip(clip: Path, plan: JobPlan, prepared: Frame, latents: dict[str, t
     seen = examine(frames, plan.fps, prepared, expected_of(plan.prompt), allow_speech=plan.allow_speech)
     if frames.problem:
         return Verification(checks=(*checks, _unreadable(frames.problem)))
-    return Verification(checks=(*checks, *_check_file(facts, frames.count, plan), *seen))
+    ending = [] if last is None else [_check_last(frames.last, last)]
+    return Verification(checks=(*checks, *_check_file(facts, frames.count, plan), *seen, *ending))
 
 
 def _unreadable(problem: str) -> Check:
@@ -154,13 +160,25 @@ def _check_clock(facts: VideoFacts, plan: JobPlan) -> list[Check]:
     ]
 
 
+def _check_last(frame: Frame | None, picture: Frame) -> Check:
+    """The last frame against the picture that the clip shall end with, as the first one against its own."""
+    check = first_frame_check(frame, picture)
+    message = check.message.replace("first frame", "last frame")
+    return check.model_copy(update={"name": "last_frame", "message": message})
+
+
 def _run(model: None, job: Job, context: Context) -> None:
-    with Image.open(job.workspace.prepared) as picture:
-        prepared = np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    prepared = _picture(job.workspace.prepared)
+    last = None if job.plan.last_image is None else _picture(job.workspace.prepared_last)
     clip = places.clip_path(job.workspace, job.plan)
-    verdict = verify_clip(clip, job.plan, prepared, tensors.load(job.workspace.latents))
+    verdict = verify_clip(clip, job.plan, prepared, tensors.load(job.workspace.latents), last)
     save_json(job.workspace.verification, verdict)
     context.progress(job, STAGE.name, 1, 1)
+
+
+def _picture(path: Path) -> Frame:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=np.uint8)
 
 
 def _done(job: Job) -> bool:

@@ -28,6 +28,7 @@ class Flag:
 
 
 FLAGS = (
+    Flag("last_image", CLIP, ("--last-image",)),
     Flag("prompt", CLIP, ("--prompt", "-p")),
     Flag("negative_prompt", CLIP, ("--negative-prompt", "-n")),
     Flag("allow_speech", CLIP, ("--allow-speech",)),

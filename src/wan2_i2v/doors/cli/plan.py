@@ -17,7 +17,7 @@ from wan2_i2v.errors import InvalidRequest
 if TYPE_CHECKING:
     from wan2_i2v.devices import Machine
     from wan2_i2v.memory import StagePeak
-    from wan2_i2v.plan import JobPlan
+    from wan2_i2v.plan import ImageFacts, JobPlan
     from wan2_i2v.request import GenerateRequest
 
 
@@ -117,10 +117,8 @@ def _facts(plan: JobPlan) -> Table:
     absent = "" if plan.model_files else f" (not here yet: wan2-i2v models pull {plan.model})"
     table = Table(title=plan.job_id, title_justify="left", title_style="bold", show_header=False, box=None)
     for name, value in (
-        (
-            "picture",
-            f"{plan.image.path} ({plan.image.width}×{plan.image.height} {plan.image.format} {plan.image.mode})",
-        ),
+        ("picture", _picture(plan.image)),
+        *([("last picture", _picture(plan.last_image))] if plan.last_image else []),
         ("prompt", plan.prompt),
         ("negative prompt", plan.negative_prompt + _added(plan)),
         ("seen", _seen(plan)),
@@ -138,6 +136,10 @@ def _facts(plan: JobPlan) -> Table:
     ):
         table.add_row(name, _plain(value))
     return table
+
+
+def _picture(image: ImageFacts) -> str:
+    return f"{image.path} ({image.width}×{image.height} {image.format} {image.mode})"
 
 
 def _added(plan: JobPlan) -> str:
