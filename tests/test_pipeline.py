@@ -15,11 +15,12 @@ from wan2_i2v.errors import Cancelled
 from wan2_i2v.events import Event, Finished, Progress, Started
 from wan2_i2v.models import catalog, components
 from wan2_i2v.pictures import read_facts
-from wan2_i2v.plan import JobPlan, plan_job
+from wan2_i2v.plan import JobPlan, LoraPlan, plan_job
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelFiles
+from wan2_i2v.schedule import PASSES
 from wan2_i2v.stages import tensors
-from wan2_i2v.stages.base import Job
+from wan2_i2v.stages.base import Job, source_of
 from wan2_i2v.workspace import Workspace
 
 
@@ -77,6 +78,33 @@ def test_a_last_picture_goes_the_whole_way(make_plan, picture, tmp_path):
     prepared = Workspace(tmp_path / "jobs" / "ended").prepared_last
     with Image.open(prepared) as seen, Image.open(last) as given:
         assert seen.tobytes() == given.convert("RGB").tobytes()
+
+
+def test_three_phases_load_each_model_once_for_all_jobs(make_plan, tmp_path, monkeypatch):
+    loaded: list[tuple[str, int]] = []
+    plain = components.transformer
+
+    def counting(source, expert):
+        loaded.append((expert, len(source.loras)))
+        return plain(source, expert)
+
+    monkeypatch.setattr(components, "transformer", counting)
+    jobs = [make_plan(tmp_path / f"{seed}.mp4", job_id=f"j{seed}", seed=seed, recipe="three-phase") for seed in (1, 2)]
+    events: list[Event] = []
+    records = run(tmp_path, *jobs, emit=events.append)
+    assert [record.status for record in records] == ["done", "done"]
+    assert [expert for expert, _ in loaded] == ["high", "high", "low"]
+    steps = Counter((event.job_id, event.stage) for event in events if isinstance(event, Progress))
+    assert [steps["j1", stage] for stage in ("denoise high plain", "denoise high", "denoise low")] == [1, 2, 3]
+
+
+def test_a_phase_without_loras_is_run_without_them(make_plan, tmp_path):
+    """What a job's LoRAs are is asked of the plan by the stage's name."""
+    lora = LoraPlan(
+        expert="high", path="file", fingerprint="", strength=1, matched=1, unmatched=0, bytes=1, about="a test"
+    )
+    plan = make_plan(tmp_path / "a.mp4", recipe="three-phase").model_copy(update={"loras": (lora,)})
+    assert [len(source_of(plan, taken.stage).loras) for taken in PASSES] == [0, 0, 0, 1, 0]
 
 
 def test_the_same_request_twice_gives_the_same_bytes(make_plan, tmp_path):

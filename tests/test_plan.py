@@ -17,7 +17,7 @@ from wan2_i2v.geometry import choose_size, crop_loss
 from wan2_i2v.plan import JobPlan, default_job_id, plan_job
 from wan2_i2v.presets import MOUTH_NEGATIVE, RECIPES
 from wan2_i2v.request import MAX_SIDE, GenerateRequest
-from wan2_i2v.schedule import expert_at
+from wan2_i2v.schedule import PASSES, Pass, expert_at
 
 MERGED = plans.row(name="merged", boundary_ratio=None)
 
@@ -91,8 +91,10 @@ def check_steps(plan: JobPlan, request: GenerateRequest, model) -> None:
     for step in plan.steps:
         assert step.expert == expert_at(step.sigma, plan.boundary_ratio)
         assert step.timestep == pytest.approx(1000 * step.sigma)
-        assert step.guidance_scale == (low if step.expert == "low" else high)
-    spans = [index for expert in ("high", "single", "low") for index in plan.span(expert)]
+        phased = recipe(plan).plain_from is not None and step.expert != "low"
+        assert step.plain == (phased and step.sigma >= 0.985)
+        assert step.guidance_scale == (low if step.expert == "low" else 1.0 if phased and not step.plain else high)
+    spans = [index for taken in PASSES for index in plan.span(taken)]
     assert spans == list(range(len(plan.steps)))
     assert ({step.expert for step in plan.steps} == {"single"}) == (model.boundary_ratio is None)
 
@@ -129,7 +131,7 @@ def test_zero_is_a_value():
 def test_the_boundary_decides_the_expert(boundary, experts):
     plan = plans.plan(boundary_ratio=boundary)
     assert "".join(step.expert[0] for step in plan.steps) == experts
-    assert plan.span("low") == range(experts.find("l") if "l" in experts else 0, 4 if "l" in experts else 0)
+    assert plan.span(Pass("low")) == range(experts.find("l") if "l" in experts else 0, 4 if "l" in experts else 0)
 
 
 def test_nag_acts_where_a_negative_prompt_meets_no_cfg():
@@ -156,6 +158,21 @@ def test_guidance_is_decided_per_expert():
     assert plan.guidance == "CFG 3.5 in steps 1–2 of 4: one more model call each, +50% denoising time"
     low_only = plans.plan(guidance_scale_low=3.5)
     assert [step.guidance_scale for step in low_only.steps] == [1.0, 1.0, 3.5, 3.5]
+
+
+def test_three_phases_are_cfg_without_loras_then_high_then_low_with_them():
+    plan = plans.plan(plans.a14b("fp8"), device=plans.card(24), recipe="three-phase", negative_prompt="talking")
+    assert [(step.expert, step.plain, step.guidance_scale) for step in plan.steps] == [
+        ("high", True, 3.5), ("high", False, 1), ("high", False, 1), ("low", False, 1), ("low", False, 1), ("low", False, 1),
+    ]  # fmt: skip
+    stages = ["text", "image", "denoise high plain", "denoise high", "denoise low", "decode"]
+    assert [peak.stage for peak in plan.peaks] == stages
+    assert [time.stage for time in plan.times] == [*stages, "verify"]
+    work = {time.stage: time.work for time in plan.times}
+    assert work["denoise high plain"] == pytest.approx(work["denoise high"], rel=0.05)
+    assert plan.guidance.startswith("CFG 3.5 in step 1 of 6") and "NAG" in plan.guidance
+    assert any("is for weights with distillation LoRAs" in text for text in plan.warnings)
+    assert plans.plan(recipe="three-phase", guidance_scale_high=2.0).steps[0].guidance_scale == 2.0
 
 
 def test_one_frame():

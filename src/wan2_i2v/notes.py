@@ -119,6 +119,11 @@ def _clip_warnings(request: GenerateRequest, plan: JobPlan, model: ModelRow) -> 
             "(doubles those steps' cost)",
         ),
         (
+            any(step.plain for step in plan.steps) and not plan.loras,
+            f"recipe {plan.recipe} is for weights with distillation LoRAs (--lora), which its first steps leave out; without "
+            "any, all steps run on the same weights",
+        ),
+        (
             model.boundary_ratio is None and request.guidance_scale_low is not None,
             f"guidance_scale_low has no effect: {model.name} is one merged expert, which follows guidance_scale_high",
         ),

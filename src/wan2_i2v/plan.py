@@ -22,7 +22,7 @@ from wan2_i2v.measured import Table
 from wan2_i2v.prompting import compose
 from wan2_i2v.request import MAX_SIDE, Container, Crop, GenerateRequest, is_guided
 from wan2_i2v.rows import ModelFiles, ModelRow
-from wan2_i2v.schedule import Expert
+from wan2_i2v.schedule import Expert, Pass
 
 Box = tuple[float, float, float, float]
 
@@ -46,12 +46,20 @@ class ImageFacts(Frozen):
 
 
 class StepPlan(Frozen):
-    """One denoise step: at noise level `sigma`, by `expert`, with CFG `guidance_scale` (1 is off)."""
+    """One denoise step: at noise level `sigma`, by `expert`, with CFG `guidance_scale` (1 is off).
+
+    `plain` steps are taken without the job's LoRAs.
+    """
 
     sigma: float
     timestep: float
     expert: Expert
     guidance_scale: float
+    plain: bool = False
+
+    @property
+    def taken_in(self) -> Pass:
+        return Pass(self.expert, self.plain)
 
 
 class NagPlan(Frozen):
@@ -144,9 +152,9 @@ class JobPlan(Frozen):
     def latent(self) -> geometry.LatentShape:
         return geometry.latent_shape(self.model_frames, self.height, self.width)
 
-    def span(self, expert: Expert) -> range:
-        """The indices of the steps that `expert` takes; contiguous, since sigmas descend."""
-        mine = [index for index, step in enumerate(self.steps) if step.expert == expert]
+    def span(self, taken: Pass) -> range:
+        """The indices of the steps of one pass; contiguous, since sigmas descend."""
+        mine = [index for index, step in enumerate(self.steps) if step.taken_in == taken]
         return range(mine[0], mine[-1] + 1) if mine else range(0)
 
     def strips(self, stage: str) -> int:
@@ -199,7 +207,7 @@ def plan_job(
     nag = _nag(request, steps, negative)
     guided = nag is not None or any(is_guided(step.guidance_scale) for step in steps)
     loaded = replace(model, lora_bytes=_lora_bytes(loras))
-    peaks = memory.peaks(loaded, shape, frames, device, guided=guided, table=table)
+    peaks = _of_passes(memory.peaks(loaded, shape, frames, device, guided=guided, table=table), steps)
     draft = JobPlan(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,
@@ -293,11 +301,32 @@ def _steps(request: GenerateRequest, recipe: presets.Recipe, model: ModelRow) ->
         recipe.flow_shift if request.flow_shift is None else request.flow_shift,
         request.num_inference_steps or recipe.num_inference_steps,
     )
-    experts = [schedule.expert_at(sigma, boundary) for sigma in levels[:-1]]
-    return tuple(
-        StepPlan(sigma=s, timestep=s * schedule.TRAIN_TIMESTEPS, expert=e, guidance_scale=scale[e])
-        for s, e in zip(levels[:-1], experts, strict=True)
-    )
+    steps = []
+    for sigma in levels[:-1]:
+        expert = schedule.expert_at(sigma, boundary)
+        plain = recipe.plain_from is not None and expert != "low" and sigma >= recipe.plain_from
+        # Of a recipe in phases only the plain steps follow the high expert's guidance.
+        guided = plain or recipe.plain_from is None or expert == "low"
+        steps.append(
+            StepPlan(
+                sigma=sigma,
+                timestep=sigma * schedule.TRAIN_TIMESTEPS,
+                expert=expert,
+                guidance_scale=scale[expert] if guided else 1.0,
+                plain=plain,
+            )
+        )
+    return tuple(steps)
+
+
+def _of_passes(peaks: tuple[memory.StagePeak, ...], steps: tuple[StepPlan, ...]) -> tuple[memory.StagePeak, ...]:
+    """Peaks with those of passes without LoRAs, which need no more than the same expert with them."""
+    plain = {Pass(step.expert).stage: step.taken_in.stage for step in steps if step.plain}
+    found = []
+    for peak in peaks:
+        found += [peak.model_copy(update={"stage": plain[peak.stage]})] if peak.stage in plain else []
+        found.append(peak)
+    return tuple(found)
 
 
 def _negative(request: GenerateRequest, steps: tuple[StepPlan, ...]) -> tuple[str, str]:
@@ -323,10 +352,10 @@ def _clip(
 ) -> timing.Clip:
     """What the time estimate needs to know: CFG calls an expert twice, NAG makes one call a little longer."""
     calls = {}
-    for expert in dict.fromkeys(step.expert for step in steps):
-        guided = [is_guided(step.guidance_scale) for step in steps if step.expert == expert]
+    for taken in dict.fromkeys(step.taken_in for step in steps):
+        guided = [is_guided(step.guidance_scale) for step in steps if step.taken_in == taken]
         unguided = len(guided) - sum(guided)
-        calls[f"denoise {expert}"] = timing.Calls(len(guided) + sum(guided), unguided if nag else 0)
+        calls[taken.stage] = timing.Calls(len(guided) + sum(guided), unguided if nag else 0)
     shape = geometry.latent_shape(geometry.model_frames(request.num_frames), size[1], size[0])
     texts = 1 + (nag is not None or any(is_guided(step.guidance_scale) for step in steps))
     return timing.Clip(shape, size[0] * size[1] * request.num_frames, texts, calls)

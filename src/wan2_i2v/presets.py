@@ -1,7 +1,8 @@
 """Recipes (how to sample) and prompt presets (what to say), as data. A leaf.
 
 Sources: the knowledge base for `rapid` and the prompts; ComfyUI's Wan2.2 template and LightX2V-Wan2.2-Lightning
-issue 3 for `lightx2v`; Wan2.2 `wan/configs/wan_i2v_A14B.py` for `official`.
+issue 3 for `lightx2v`; Wan2GP's "Lightning 3 phases" profiles (its threshold of 985, CFG 3.5, shift 5) for `three-phase`;
+Wan2.2 `wan/configs/wan_i2v_A14B.py` for `official`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ MOUTH_NEGATIVE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way of sampling. Guidance is named by expert; 1.0 means that CFG is off for that expert."""
+    """One way of sampling. Guidance is named by expert; 1.0 means that CFG is off for that expert.
+
+    With `plain_from`, the steps at that sigma and above are taken without LoRAs and with the high expert's guidance, and
+    all others without CFG: they are for the LoRAs that distilled it away.
+    """
 
     name: str
     summary: str
@@ -28,6 +33,7 @@ class Recipe:
     num_inference_steps: int
     guidance_scale_high: float
     guidance_scale_low: float
+    plain_from: float | None = None
 
 
 RECIPES: dict[str, Recipe] = {
@@ -37,6 +43,17 @@ RECIPES: dict[str, Recipe] = {
             "rapid", "4 steps, fresh noise each step; what the knowledge base uses", "lcm", "beta", 8.0, 4, 1.0, 1.0
         ),
         Recipe("lightx2v", "4 steps, as the lightx2v LoRAs were distilled", "euler", "simple", 5.0, 4, 1.0, 1.0),
+        Recipe(
+            "three-phase",
+            "6 steps: the first with CFG and without LoRAs, which gives motion back; the others as lightx2v",
+            "euler",
+            "simple",
+            5.0,
+            6,
+            3.5,
+            1.0,
+            plain_from=0.985,
+        ),
         Recipe("official", "40 steps with CFG, as Wan2.2's generate.py", "unipc", "linear", 5.0, 40, 3.5, 3.5),
     )
 }

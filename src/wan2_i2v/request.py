@@ -18,7 +18,7 @@ from wan2_i2v.presets import DEFAULT_PROMPT
 
 Crop = Literal["center", "top", "bottom", "auto"]
 Container = Literal["mp4", "webm", "gif", "webp", "png"]
-RecipeName = Literal["rapid", "lightx2v", "official"]
+RecipeName = Literal["rapid", "lightx2v", "three-phase", "official"]
 Sampler = Literal["lcm", "euler", "unipc"]
 Scheduler = Literal["beta", "simple", "normal", "linear"]
 

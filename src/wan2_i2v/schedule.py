@@ -8,6 +8,7 @@ Sources: ComfyUI `comfy/samplers.py` (`beta_scheduler`, `simple_scheduler`, `nor
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,23 @@ Expert = Literal["high", "low", "single"]
 Floats = npt.NDArray[np.float64]
 
 TRAIN_TIMESTEPS = 1000
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One load of an expert and the steps that it takes: with the job's LoRAs, or `plain`, without them."""
+
+    expert: Expert
+    plain: bool = False
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage that runs it."""
+        return f"denoise {self.expert}{' plain' if self.plain else ''}"
+
+
+PASSES = (Pass("single", plain=True), Pass("single"), Pass("high", plain=True), Pass("high"), Pass("low"))
+"""Every pass that a job can have, in order; none has all."""
 
 
 def shifted(t: Floats, flow_shift: float) -> Floats:

@@ -1,4 +1,4 @@
-"""Noise → latents: the steps of one expert, with one load of that expert for all jobs.
+"""Noise → latents: the steps of one pass (an expert, with LoRAs or plain), with one load of that expert for all jobs.
 
 Comes in: text embeddings, image conditioning, and the latents after the step before. Goes out: `latents.safetensors`
 after every step, with the number of finished steps in its metadata.
@@ -16,7 +16,7 @@ from wan2_i2v.errors import NumericalError
 from wan2_i2v.models import components, nag
 from wan2_i2v.plan import JobPlan, StepPlan
 from wan2_i2v.request import is_guided
-from wan2_i2v.schedule import Expert
+from wan2_i2v.schedule import PASSES, Pass
 from wan2_i2v.stages import samplers, tensors
 from wan2_i2v.stages.base import Context, Job, Stage, source_of
 from wan2_i2v.stages.samplers import Noise, SamplerState
@@ -69,7 +69,7 @@ def denoise(
 ) -> Iterator[tuple[int, SamplerState]]:
     """The steps of `span` from `first` on: yields (finished steps, state) after each.
 
-    `span` is one expert's whole run, also when it is entered in the middle, since step noise counts from its start.
+    `span` is one pass's whole run, also when it is entered in the middle, since step noise counts from its start.
     Raises NumericalError when a step gives NaN or infinity.
     """
     sample = samplers.SAMPLERS[plan.sampler]
@@ -112,28 +112,28 @@ def _conditioning(job: Job) -> Conditioning:
     return Conditioning(text["prompt_embeds"], text.get("negative_prompt_embeds"), image["latent_condition"])
 
 
-def _run(transformer: Any, job: Job, context: Context, expert: Expert) -> None:
-    span = job.plan.span(expert)
+def _run(transformer: Any, job: Job, context: Context, taken: Pass) -> None:
+    span = job.plan.span(taken)
     given = _conditioning(job).to(transformer.device, transformer.dtype)
     state = _load_state(job, transformer.device)
     first = max(span.start, finished_steps(job))
-    context.reached[job.plan.job_id, f"denoise {expert}"] = first - span.start
+    context.reached[job.plan.job_id, taken.stage] = first - span.start
     with nag.applied(transformer, job.plan.nag, given.negative_prompt_embeds) as switch:
         for done, after in denoise(predictor(transformer, given, switch), state, job.plan, span, first):
             tensors.save(job.workspace.latents, {"latents": after.latents, **after.history}, {"step": str(done)})
-            context.progress(job, f"denoise {expert}", done - span.start, len(span))
+            context.progress(job, taken.stage, done - span.start, len(span))
             context.checkpoint(job)
 
 
-def _stage(expert: Expert) -> Stage:
+def _stage(taken: Pass) -> Stage:
     return Stage(
-        name=f"denoise {expert}",
-        run=lambda model, job, context: _run(model, job, context, expert),
-        done=lambda job: finished_steps(job) >= job.plan.span(expert).stop,
-        steps=lambda plan: len(plan.span(expert)),
-        model=lambda plan: components.transformer(source_of(plan, f"denoise {expert}"), expert),
-        shares=lambda plan: source_of(plan, f"denoise {expert}"),
+        name=taken.stage,
+        run=lambda model, job, context: _run(model, job, context, taken),
+        done=lambda job: finished_steps(job) >= job.plan.span(taken).stop,
+        steps=lambda plan: len(plan.span(taken)),
+        model=lambda plan: components.transformer(source_of(plan, taken.stage), taken.expert),
+        shares=lambda plan: source_of(plan, taken.stage),
     )
 
 
-STAGES: tuple[Stage, ...] = (_stage("single"), _stage("high"), _stage("low"))
+STAGES: tuple[Stage, ...] = tuple(map(_stage, PASSES))

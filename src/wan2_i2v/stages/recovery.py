@@ -58,8 +58,11 @@ def step_down(job: Job, stage: str, why: str, tried: tuple[Recovery, ...], conte
 def _with_peak(job: Job, leaner: StagePeak) -> Job:
     """The job planned anew for one stage; both experts are of one size, so they go down together."""
     hold = leaner.model_dump(include={"residency", "chunk_tokens", "head_groups", "resident_blocks", "strips"})
-    stages = {leaner.stage} | ({"denoise high", "denoise low"} if leaner.stage.startswith("denoise") else set())
-    peaks = tuple(peak.model_copy(update=hold) if peak.stage in stages else peak for peak in job.plan.peaks)
+    together = ("denoise",) if leaner.kind == "denoise" else ()
+    peaks = tuple(
+        peak.model_copy(update=hold) if peak.stage == leaner.stage or peak.kind in together else peak
+        for peak in job.plan.peaks
+    )
     return replace(job, plan=job.plan.model_copy(update={"peaks": peaks}))
 
 

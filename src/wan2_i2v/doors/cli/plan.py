@@ -188,10 +188,12 @@ def _plain(value: str) -> str:
 def _steps(plan: JobPlan) -> Table:
     from wan2_i2v import notes
 
-    table = Table("step", "sigma", "timestep", "expert", "guidance", box=None, header_style="dim")
+    loras = ["LoRAs"] if plan.loras else []
+    table = Table("step", "sigma", "timestep", "expert", "guidance", *loras, box=None, header_style="dim")
     for number, step in enumerate(plan.steps, start=1):
         numbers = (str(number), f"{step.sigma:.4f}", f"{step.timestep:.1f}")
-        table.add_row(*numbers, step.expert, notes.acting(step, plan.nag))
+        loras = ["no" if step.plain else "yes"] if plan.loras else []
+        table.add_row(*numbers, step.expert, notes.acting(step, plan.nag), *loras)
     return table
 
 

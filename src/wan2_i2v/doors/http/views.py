@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from wan2_i2v.jobs.job import StoredEvent, StoredJob
 from wan2_i2v.jobs.store import Store
+from wan2_i2v.schedule import Pass
 
 SHARES = {"preprocess": 0.2, "text": 2.0, "image": 2.0, "decode": 6.0, "verify": 2.0, "finish": 0.2}
 """Time of a stage in denoise steps, roughly. Stages that are not listed count their steps."""
@@ -44,8 +45,8 @@ def _parsed(
 
 def _stages(plan: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     """Every stage with its share, in order."""
-    experts = [step["expert"] for step in plan["steps"]]
-    denoise = [(f"denoise {expert}", float(experts.count(expert))) for expert in dict.fromkeys(experts)]
+    passes = [Pass(step["expert"], plain=step.get("plain", False)).stage for step in plan["steps"]]
+    denoise = [(stage, float(passes.count(stage))) for stage in dict.fromkeys(passes)]
     before = [(name, SHARES[name]) for name in ("preprocess", "text", "image")]
     return (*before, *denoise, *((name, SHARES[name]) for name in ("decode", "verify", "finish")))
 
