@@ -92,7 +92,8 @@ def choose_size(
 def crop_box(source: tuple[int, int], target: tuple[int, int], crop: str) -> tuple[float, float, float, float]:
     """The largest box (left, top, right, bottom) of the target's aspect inside a source (width, height), in pixels.
 
-    `crop` places it: "center", or "top" / "bottom", which move it vertically and keep it centred horizontally.
+    `crop` places it: "center", or "top" / "bottom", which move it vertically and keep it centred horizontally; "auto" is
+    the centre here, since it needs to be told what is in the picture (`advice.automatic_crop`).
     """
     width, height = source
     target_aspect = target[0] / target[1]
@@ -100,5 +101,5 @@ def crop_box(source: tuple[int, int], target: tuple[int, int], crop: str) -> tup
     box_height = min(height, width / target_aspect)
     left = (width - box_width) / 2
     spare = height - box_height
-    top = {"center": spare / 2, "top": 0.0, "bottom": spare}[crop]
+    top = {"top": 0.0, "bottom": spare}.get(crop, spare / 2)
     return (left, top, left + box_width, top + box_height)

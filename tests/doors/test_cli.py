@@ -141,6 +141,16 @@ def test_plan_shows_memory_time_and_the_guidance_of_every_step(small, capsys):
         assert words in text
 
 
+def test_a_last_picture_is_found_and_shown(plans, small, capsys):
+    code, (plan,), problems = plans("pictures/boat.png", "--last-image", "pictures/house.png")
+    assert (code, problems) == (0, [])
+    assert plan["last_image"]["path"] == str(Path("pictures/house.png").absolute())
+    assert main(["plan", "pictures/boat.png", *small, "--last-image", "pictures/house.png"]) == 0
+    assert "last picture" in capsys.readouterr().out
+    code, nothing, (problem,) = plans("pictures/boat.png", "--last-image", "pictures/ship.png")
+    assert (code, nothing, problem["error"]["code"]) == (2, [], "invalid_image")
+
+
 def test_the_table_needs_no_picture(capsys):
     assert main(["plan", "--table", "--model", "a14b-fp8", "--recipe", "lightx2v", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
