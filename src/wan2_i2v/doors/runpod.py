@@ -66,7 +66,12 @@ def _made(job: Mapping[str, Any], stopped: threading.Event) -> dict[str, Any]:
     bucket.check(target)
     settings = HttpSettings()
     picture = _picture(images.from_text(asked.image, settings, "input_image"))
-    request = GenerateRequest(**asked.request, **_area(asked, picture), image=str(picture), job_id=asked.job_id)
+    last = None
+    if asked.last_image is not None:
+        last = str(_picture(images.from_text(asked.last_image, settings, "end_image")))
+    request = GenerateRequest(
+        **asked.request, **_area(asked, picture), image=str(picture), last_image=last, job_id=asked.job_id
+    )
     order = api.prepare([request])[0]
     if isinstance(order, Wan2I2VError):
         raise order

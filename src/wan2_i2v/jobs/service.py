@@ -68,7 +68,8 @@ class ServiceSettings:
 class Submission:
     """What a client asks. `fields` are those of GenerateRequest but for the picture and places.
 
-    `picture` are its bytes, or the id of one that `Service.shelf` keeps. `options` belong to the door, see NewJob.
+    `picture` are its bytes, or the id of one that `Service.shelf` keeps; so is `last_picture`, which the clip ends with.
+    `options` belong to the door, see NewJob.
     """
 
     fields: Mapping[str, Any]
@@ -79,11 +80,12 @@ class Submission:
     priority: int = 0
     time_to_live: float | None = None
     execution_timeout: float | None = None
+    last_picture: bytes | str | None = None
 
     def digest(self) -> str:
-        """Equal for the same submission: fields, options and picture."""
-        picture = self.picture if isinstance(self.picture, str) else hashlib.sha256(self.picture).hexdigest()
-        said = json.dumps([dict(self.fields), dict(self.options), picture], sort_keys=True)
+        """Equal for the same submission: fields, options and pictures."""
+        shown = [_picture_id(one) for one in (self.picture, self.last_picture) if one is not None]
+        said = json.dumps([dict(self.fields), dict(self.options), *shown], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -128,9 +130,11 @@ class Service:
 
     def plan(self, submission: Submission) -> JobPlan:
         """What would happen; nothing but the picture is kept. Raises what planning raises."""
-        picture = self._shelved(submission)
-        request = _request(submission, "plan", str(self.shelf.path(picture)), str(self.output))
-        return self._plan(request, picture)
+        picture, last = self._shelved(submission)
+        set_here = {"image": str(self.shelf.path(picture)), "job_id": "plan", "output": str(self.output)}
+        if last is not None:
+            set_here["last_image"] = str(self.shelf.path(last))
+        return self._plan(_request(submission, set_here), picture)
 
     def submit(self, submission: Submission) -> tuple[StoredJob, bool]:
         """Accept a job, on disk before this returns; whether it is new. The same submission twice is one job.
@@ -187,16 +191,25 @@ class Service:
         return found
 
     def _planned(self, submission: Submission, job_id: str, folder: Path) -> tuple[GenerateRequest, JobPlan]:
-        """Put the picture into the job's folder and plan. The folder is made only for a job id that is allowed."""
-        picture = self._shelved(submission)
-        path = folder / f"picture-{picture[:16]}"
-        request = _request(submission, job_id, str(path), str(self.output))
+        """Put the pictures into the job's folder and plan. The folder is made only for a job id that is allowed."""
+        picture, last = self._shelved(submission)
+        held = {"image": (picture, folder / f"picture-{picture[:16]}")}
+        if last is not None:
+            held["last_image"] = (last, folder / f"last-picture-{last[:16]}")
+        paths = {name: str(path) for name, (_, path) in held.items()}
+        request = _request(submission, paths | {"job_id": job_id, "output": str(self.output)})
         folder.mkdir(parents=True, exist_ok=True)
-        self.shelf.link(picture, path)
+        for kept, path in held.values():
+            self.shelf.link(kept, path)
         return request, self._plan(request, picture)
 
-    def _shelved(self, submission: Submission) -> str:
-        return submission.picture if isinstance(submission.picture, str) else self.shelf.put(submission.picture)
+    def _shelved(self, submission: Submission) -> tuple[str, str | None]:
+        """The ids of the first and the last picture, kept."""
+        last = submission.last_picture
+        return self._kept(submission.picture), None if last is None else self._kept(last)
+
+    def _kept(self, picture: bytes | str) -> str:
+        return picture if isinstance(picture, str) else self.shelf.put(picture)
 
     def _plan(self, request: GenerateRequest, picture: str) -> JobPlan:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
@@ -234,14 +247,20 @@ class Service:
                 continue
 
 
-def _request(submission: Submission, job_id: str, picture: str, output: str) -> GenerateRequest:
+def _picture_id(picture: bytes | str) -> str:
+    return picture if isinstance(picture, str) else hashlib.sha256(picture).hexdigest()
+
+
+def _request(submission: Submission, set_here: Mapping[str, str]) -> GenerateRequest:
+    """The request of a submission; `set_here` are the fields that no client sets, job id and paths."""
+    job_id = set_here["job_id"]
     if any(job_id.startswith(name) for name in RESERVED):
         raise InvalidRequest("job_id", job_id, f"a name that does not begin with {' or '.join(RESERVED)}")
     for name in ("loras", "loras_high", "loras_low"):
         for lora in submission.fields.get(name) or ():
             if not re.fullmatch(LORA, str(lora)):
                 raise InvalidRequest(name, lora, "a LoRA of the catalog or a file name, without folders")
-    return GenerateRequest(**(dict(submission.fields) | {"image": picture, "job_id": job_id, "output": output}))
+    return GenerateRequest(**(dict(submission.fields) | dict(set_here)))
 
 
 def _discard(folder: Path) -> None:

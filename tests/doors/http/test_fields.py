@@ -101,6 +101,15 @@ def test_fields_of_the_request_have_their_own_names_too():
     assert names <= set(CANONICAL) | {"prompt"}
 
 
+@pytest.mark.parametrize("name", ["end_image", "last_image", "end_image_url", "end_image_path", "end_image_base64"])
+def test_a_last_picture_in_every_spelling(name):
+    fields = translate({"image": "a", name: "b.png"})
+    assert (fields.image, fields.last_image, fields.request) == ("a", "b.png", {})
+    assert translate({"image": "a", name: ""}).last_image is None
+    with pytest.raises(InvalidRequest, match="end_image"):
+        translate({"image": "a", name: "b.png", "end_image": "c.png", "last_image": "d.png"})
+
+
 def test_resolutions():
     assert translate({"image": "a", "res": "480P"}).area == 832 * 480
     assert size_of_area(832 * 480, (96, 64)) == {"width": 768, "height": 512}
@@ -112,6 +121,6 @@ def test_resolutions():
 def test_what_is_not_for_the_model():
     fields = translate({"image": "a", "webhook": "http://h", "return_base64": 1, "batch_size": "1", "job_id": "j"})
     assert (fields.webhook, fields.return_video, fields.job_id, fields.request) == ("http://h", True, "j", {})
-    for wrong in ({"batch_size": 2}, {"end_image": "x"}, {"return_video": "maybe"}, {"webhook": 3}):
+    for wrong in ({"batch_size": 2}, {"end_image": 3}, {"return_video": "maybe"}, {"webhook": 3}):
         with pytest.raises(InvalidRequest):
             translate({"image": "a", **wrong})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import io
 import json
 import re
 import sqlite3
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -93,6 +96,7 @@ def test_a_plan_says_everything_and_keeps_nothing(client, kept, service):
         ({"sampler": "x"}, "sampler"),
         ({"frames": 5}, "frames"),
         ({"output": "/etc"}, "output"),
+        ({"last_image": "/etc/passwd"}, "last_image"),
         ({"model": "/"}, "model"),
         ({"overwrite": True}, "overwrite"),
         ({"prompt": "\ud800"}, "prompt"),
@@ -110,6 +114,43 @@ def test_settings_that_cannot_be_are_refused_by_name(client, kept, settings, fie
             "invalid_request",
             field,
         )
+
+
+@pytest.fixture
+def ending() -> bytes:
+    """A picture for a clip to end with."""
+    return png(96, 64)
+
+
+def test_a_clip_ends_with_a_second_picture(client, kept, submit, ending, service):
+    last = client.post("/api/pictures", content=ending).json()["picture"]
+    body = {"picture": kept, "last_picture": last, "settings": SETTINGS}
+    assert client.post("/api/plan", json=body).json()["last_image"]["sha256"] == last
+    job = submit("both", last_picture=last).json()
+    assert (job["picture"], job["last_picture"]) == (kept, last)
+    assert (service.folder("both") / f"last-picture-{last[:16]}").read_bytes() == ending
+    refusal(submit("both"), 409, "job_conflict")
+    again = client.post("/api/jobs/both/again", json={"seed": 9}).json()
+    assert (again["last_picture"], again["settings"]["seed"]) == (last, 9)
+    assert submit("one").json()["last_picture"] is None
+    refusal(submit("none", last_picture="0" * 64), 422, "invalid_image", "picture")
+
+
+def test_runpods_and_openais_clients_name_a_last_picture(client, service, picture, ending):
+    first, last = (base64.b64encode(data).decode() for data in (picture, ending))
+    fields = {name: SETTINGS[name] for name in ("prompt", "num_frames", "num_inference_steps", "seed")}
+    given = {"image": first, "end_image": last, "job_id": "runpod", **fields}
+    assert client.post("/run", json={"input": given}).status_code == 200
+    linked = {
+        "input_reference": {"image_url": f"data:,{quote(picture)}"},
+        "last_image": {"image_url": f"data:,{quote(ending)}"},
+    }
+    files = {"input_reference": ("a.png", picture), "last_image": ("b.png", ending)}
+    for key, body in (("linked", {"json": fields | linked}), ("uploaded", {"data": fields, "files": files})):
+        answer = client.post("/v1/videos", headers={"Idempotency-Key": key}, **body)
+        assert answer.status_code == 200, answer.text
+    for job_id in ("runpod", "linked", "uploaded"):
+        assert client.get(f"/api/jobs/{job_id}").json()["last_picture"] == hashlib.sha256(ending).hexdigest(), job_id
 
 
 def test_a_job_is_accepted_once(client, submit, service):

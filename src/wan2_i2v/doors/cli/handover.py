@@ -24,11 +24,12 @@ from wan2_i2v.errors import Cancelled, InvalidRequest, Wan2I2VError
 from wan2_i2v.events import Emit, Progress, Started
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.lock import url_of_owner
+from wan2_i2v.plan import ImageFacts
 from wan2_i2v.record import Record
 from wan2_i2v.settings import Settings
 from wan2_i2v.workspace import replacing_folder, save_json
 
-PLACES = {"image", "model", "output", "job_id", "overwrite", "device"}
+PLACES = {"image", "last_image", "model", "output", "job_id", "overwrite", "device"}
 """Fields of a request that the service decides for itself."""
 LOOK_SECONDS = 5.0
 """How long without news of any job until each is looked at."""
@@ -125,10 +126,9 @@ def _submitted(client: ServiceClient, orders: Sequence[Order], rename: bool) -> 
 def _submit(client: ServiceClient, order: Order, rename: bool) -> dict[str, Any]:
     assert order.request is not None
     settings = order.request.model_dump(mode="json", exclude=PLACES, exclude_defaults=True)
-    body = {
-        "picture": client.ask("POST", "/api/pictures", content=Path(order.plan.image.path).read_bytes())["picture"],
-        "settings": settings | {"seed": order.plan.seed},
-    }
+    body = {"picture": _uploaded(client, order.plan.image), "settings": settings | {"seed": order.plan.seed}}
+    if order.plan.last_image is not None:
+        body["last_picture"] = _uploaded(client, order.plan.last_image)
     name = order.plan.job_id
     for number in range(1, NAMES):
         job_id = name if number == 1 else f"{name}-{number}"
@@ -138,6 +138,11 @@ def _submit(client: ServiceClient, order: Order, rename: bool) -> dict[str, Any]
             if not rename:
                 raise
     raise JobConflict(f"the service at {client.url} has {NAMES} jobs named {name!r} already; give a --job-id.")
+
+
+def _uploaded(client: ServiceClient, picture: ImageFacts) -> str:
+    """The id that the service gives to a picture of this machine."""
+    return str(client.ask("POST", "/api/pictures", content=Path(picture.path).read_bytes())["picture"])
 
 
 def _wait(

@@ -17,7 +17,7 @@ from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.jobs.job import StoredJob
 from wan2_i2v.jobs.service import Submission
 from wan2_i2v.jobs.state import State
-from wan2_i2v.plan import JobPlan
+from wan2_i2v.plan import ImageFacts, JobPlan
 
 router = APIRouter(tags=["jobs"])
 MAX_WORDS = 16
@@ -48,7 +48,13 @@ def submit(
     if body.webhook is not None:
         options["webhook"] = _webhook(body.webhook)
     submission = Submission(
-        body.settings, body.picture, body.job_id or idempotency_key or None, options, client, body.priority
+        body.settings,
+        body.picture,
+        body.job_id or idempotency_key or None,
+        options,
+        client,
+        body.priority,
+        last_picture=body.last_picture,
     )
     return _submitted(door, submission, response)
 
@@ -136,21 +142,27 @@ def retry(job_id: JobId, door: TheDoor) -> dict[str, Any]:
 def again(
     job_id: JobId, door: TheDoor, client: Client, response: Response, body: AgainBody | None = None
 ) -> dict[str, Any]:
-    """A new job with the same picture and settings and another seed."""
+    """A new job with the same pictures and settings and another seed."""
     job = door.service.store.get(job_id)
     seed = body.seed if body is not None else None
     settings = {name: value for name, value in views.settings_of(job).items() if name != "seed"}
     if seed is not None:
         settings["seed"] = seed
-    submission = Submission(settings, _picture(door, job), client=client, priority=job.priority)
+    plan = JobPlan.model_validate_json(job.plan)
+    submission = Submission(
+        settings,
+        _picture(job, plan.image),
+        client=client,
+        priority=job.priority,
+        last_picture=None if plan.last_image is None else _picture(job, plan.last_image),
+    )
     return _submitted(door, submission, response)
 
 
-def _picture(door: Door, job: StoredJob) -> bytes:
-    """The picture of a job from its own folder, which outlives the upload. Raises NotFound."""
-    path = Path(JobPlan.model_validate_json(job.plan).image.path)
+def _picture(job: StoredJob, facts: ImageFacts) -> bytes:
+    """A picture of a job from its own folder, which outlives the upload. Raises NotFound."""
     try:
-        return path.read_bytes()
+        return Path(facts.path).read_bytes()
     except OSError:
         raise NotFound(f"the picture of {job.id} is gone; upload it again.") from None
 

@@ -46,7 +46,8 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {"image": "picture"}
     for name, value in settings.items():
         if name in PLACES:
-            raise InvalidRequest(name, value, "nothing: the server decides names and places", "Leave it out.")
+            hint = "Upload it and give its id as last_picture." if name == "last_image" else "Leave it out."
+            raise InvalidRequest(name, value, "nothing: the server decides names and places", hint)
         checked[name] = tuple(value) if isinstance(value, list) else value
     _Strict(**checked)
     return settings
@@ -64,9 +65,10 @@ class SessionBody(_Body):
 
 
 class PlanBody(_Body):
-    """A picture that was uploaded, and what to make of it."""
+    """A picture that was uploaded, and what to make of it. `last_picture`: one that the clip ends with."""
 
     picture: PictureId
+    last_picture: PictureId | None = None
     settings: RequestSettings = {}
 
 
@@ -114,6 +116,7 @@ class JobReply(BaseModel):
     fraction: float
     eta_seconds: float | None
     picture: PictureId
+    last_picture: PictureId | None
     settings: dict[str, Any]
     plan: dict[str, Any]
     error: JobError | None

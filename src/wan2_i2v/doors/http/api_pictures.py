@@ -123,7 +123,7 @@ def _preview(path: Path, side: int) -> tuple[bytes, str]:
 @router.post("/api/plan", responses=documented(507))
 def plan(body: api_models.PlanBody, door: TheDoor, client: Annotated[str, Depends(client)]) -> dict[str, Any]:
     """What a job would do: every number of it, memory, warnings, hints for the prompts. Nothing is run."""
-    made = door.service.plan(Submission(body.settings, body.picture, client=client))
+    made = door.service.plan(Submission(body.settings, body.picture, client=client, last_picture=body.last_picture))
     told = made.model_dump(mode="json")
     return told | {"duration": made.duration_s, "hints": _hints(made)}
 

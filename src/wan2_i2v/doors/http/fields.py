@@ -64,9 +64,6 @@ IGNORED = frozenset(
 )
 """Taken without a word: the old container's, and what only the hosted service has."""
 
-UNSUPPORTED = {"end_image": "last picture"}
-"""Fields that this version refuses, and what they stand for."""
-
 AREAS = {"480p": 832 * 480, "720p": 1280 * 720}
 """Pixels of a frame by `resolution`; the aspect is the picture's."""
 
@@ -94,7 +91,8 @@ DEFAULT_FPS = 24.0
 
 @dataclass(frozen=True)
 class Fields:
-    """`request`: fields of GenerateRequest but for the picture. `image`: a URL, data URI, base64 text or file name.
+    """`request`: fields of GenerateRequest but for the pictures. `image`, `last_image`: a URL, data URI, base64 text or
+    file name.
 
     `area`: pixels of a frame, when the size follows from it and the picture's aspect.
     """
@@ -105,15 +103,15 @@ class Fields:
     webhook: str | None = None
     return_video: bool = False
     area: int | None = None
+    last_image: str | None = None
 
 
 def translate(given: Mapping[str, Any]) -> Fields:
     """See the module. Raises InvalidRequest."""
     values, said = _canonical(given)
-    image = values.pop("input_image", None)
-    if not isinstance(image, str) or not image:
-        raise InvalidRequest("input_image", image, "an http(s) URL, a data URI, base64 or a file name in input/")
-    _refuse_unsupported(values, said)
+    image = _named_picture("input_image", values.pop("input_image", None))
+    last = values.pop("end_image", None)
+    _refuse_batches(values)
     request = _guidance(values) | {OWN[name]: value for name, value in values.items() if name in OWN}
     request |= seed_of(values.get("seed"), (0, -1)) | size_of(values) | _frames(values, said) | _loras(values, said)
     return Fields(
@@ -123,6 +121,7 @@ def translate(given: Mapping[str, Any]) -> Fields:
         _text("webhook", values),
         _flag("return_video", values, said),
         _area(values, said),
+        _named_picture("end_image", last) if last else None,
     )
 
 
@@ -137,10 +136,13 @@ def seed_of(seed: Any, random: tuple[int, ...]) -> dict[str, Any]:
     return {} if seed is None or str(seed).strip() in ("", *map(str, random)) else {"seed": seed}
 
 
-def _refuse_unsupported(values: Mapping[str, Any], said: Mapping[str, str]) -> None:
-    for name, what in UNSUPPORTED.items():
-        if values.get(name):
-            raise InvalidRequest(said[name], values[name], f"nothing: this version knows no {what}", "Leave it out.")
+def _named_picture(field: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(field, value, "an http(s) URL, a data URI, base64 or a file name in input/")
+    return value
+
+
+def _refuse_batches(values: Mapping[str, Any]) -> None:
     size = values.get("batch_size", 1)
     if str(size) != "1":
         raise InvalidRequest("batch_size", size, "1 over HTTP", "Send one request per video, each with its seed.")

@@ -29,6 +29,8 @@ from wan2_i2v.jobs.service import Submission
 
 PREFIXES = ("/v1",)
 UPLOAD = "input_reference"
+LAST = "last_image"
+ONE_PICTURE = "one picture: a file, or image_url with a URL or a data URI"
 MAX_FILES = 2
 MAX_FIELDS = 200
 
@@ -43,14 +45,14 @@ _FIELDS: dict[str, Any] = {
     },
     "additionalProperties": True,
 }
+_FILE = {"type": "string", "format": "binary"}
 BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": _FIELDS, "example": EXAMPLE},
             "multipart/form-data": {
-                "schema": _FIELDS
-                | {"properties": _FIELDS["properties"] | {UPLOAD: {"type": "string", "format": "binary"}}}
+                "schema": _FIELDS | {"properties": _FIELDS["properties"] | dict.fromkeys((UPLOAD, LAST), _FILE)}
             },
         },
     }
@@ -172,20 +174,29 @@ def _submit(
     here: Door, who: str, texts: dict[str, Any], uploads: list[tuple[str, bytes]], key: str | None
 ) -> StoredJob:
     asked = openai_fields.translate(texts)
-    files = [data for name, data in uploads if name.removesuffix("[]") in openai_fields.IMAGES]
-    if len(files) != len(uploads):
-        other = next(name for name, _ in uploads if name.removesuffix("[]") not in openai_fields.IMAGES)
-        raise InvalidRequest(other, "a file", f"no file here: the picture belongs into {UPLOAD}")
-    if len(files) + (asked.image is not None) != 1:
-        given = "nothing" if not files and asked.image is None else "more than one"
-        raise InvalidRequest(UPLOAD, given, "one picture: a file, or image_url with a URL or a data URI")
-    shelf = here.service.shelf
-    if files:
-        data = images.within_limits(files[0], here.settings)
-    else:
-        data = images.from_text(asked.image or "", here.settings, UPLOAD)
+    files: dict[str, list[bytes]] = {UPLOAD: [], LAST: []}
+    for name, data in uploads:
+        fields = {UPLOAD: openai_fields.IMAGES, LAST: openai_fields.LAST_IMAGES}
+        field = next((field for field, names in fields.items() if name.removesuffix("[]") in names), None)
+        if field is None:
+            raise InvalidRequest(name, "a file", f"no file here: the picture belongs into {UPLOAD}")
+        files[field].append(data)
+    first = _picture(here, UPLOAD, files[UPLOAD], asked.image)
+    if first is None:
+        raise InvalidRequest(UPLOAD, "nothing", ONE_PICTURE)
+    last = _picture(here, LAST, files[LAST], asked.last_image)
     job_id = key or f"video_{uuid.uuid4().hex}"
-    return here.service.submit(Submission(asked.request, shelf.put(data), job_id, {"door": "openai"}, who))[0]
+    submission = Submission(asked.request, first, job_id, {"door": "openai"}, who, last_picture=last)
+    return here.service.submit(submission)[0]
+
+
+def _picture(here: Door, field: str, files: list[bytes], named: str | None) -> str | None:
+    """The id of the one picture that was uploaded or named for `field`, kept. Raises InvalidRequest for two."""
+    if len(files) + (named is not None) > 1:
+        raise InvalidRequest(field, "more than one", ONE_PICTURE)
+    if files:
+        return here.service.shelf.put(images.within_limits(files[0], here.settings))
+    return None if named is None else here.service.shelf.put(images.from_text(named, here.settings, field))
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -31,6 +31,9 @@ OTHERS = ("seconds", "size", "seed", "guidance_scale", "guidance_scale_2", "extr
 IMAGES = ("input_reference", "input_references", "image_reference", "reference_url", "image_url")
 """Where clients put the picture; one of them."""
 
+LAST_IMAGES = ("last_image", "end_image")
+"""Where the picture is named that the clip ends with: fields of this server's own."""
+
 IGNORED = frozenset(
     (
         *("model", "user", "metadata", "task_type", "generator_device", "max_sequence_length", "return_stage_metrics"),
@@ -67,17 +70,19 @@ ONLY: dict[str, tuple[str, ...]] = {
 }
 """What these servers can do and this one cannot: the values that ask for nothing special."""
 
-KNOWN = frozenset((*SAME, *OTHERS, *IMAGES, *IGNORED, *ONLY))
+KNOWN = frozenset((*SAME, *OTHERS, *IMAGES, *LAST_IMAGES, *IGNORED, *ONLY))
 
 NEGATIVE_SEED = -1
 
 
 @dataclass(frozen=True)
 class Asked:
-    """`request`: fields of GenerateRequest but for the picture. `image`: as `images.from_text` takes it, when named."""
+    """`request`: fields of GenerateRequest but for the pictures. `image`, `last_image`: as `images.from_text` takes them,
+    when named."""
 
     request: dict[str, Any]
     image: str | None
+    last_image: str | None = None
 
 
 def translate(given: Mapping[str, Any]) -> Asked:
@@ -92,7 +97,8 @@ def translate(given: Mapping[str, Any]) -> Asked:
     request = {name: values[name] for name in SAME if name in values and (values[name] != "" or "prompt" in name)}
     request = _guidance(values) | request | _size(values) | _frames(values)
     request |= _loras(values)
-    return Asked(request | fields.seed_of(_seed(values.get("seed")), (NEGATIVE_SEED,)), _image(values))
+    request |= fields.seed_of(_seed(values.get("seed")), (NEGATIVE_SEED,))
+    return Asked(request, _image(values, IMAGES), _image(values, LAST_IMAGES))
 
 
 def nested(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,9 +184,9 @@ def _seed(value: Any) -> Any:
     return value
 
 
-def _image(values: Mapping[str, Any]) -> str | None:
-    """The one picture that is named. Raises InvalidRequest for two."""
-    named = {name: _picture(name, values[name]) for name in IMAGES if values.get(name) not in (None, "", [], {})}
+def _image(values: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The one picture that is named under one of `names`. Raises InvalidRequest for two."""
+    named = {name: _picture(name, values[name]) for name in names if values.get(name) not in (None, "", [], {})}
     if len(named) > 1:
         raise InvalidRequest(" and ".join(named), "both", "one picture", f"Give it in {next(iter(named))} only.")
     return next(iter(named.values()), None)

@@ -125,6 +125,7 @@ def _submit(here: Door, who: str, body: shape.RunBody, prefix: str) -> StoredJob
     bucket.check(bucket.chosen(order.options.get("s3")))
     shelf = here.service.shelf
     picture = shelf.put(images.from_text(order.fields.image, here.settings, "input_image"))
+    last = order.fields.last_image
     asked = dict(order.fields.request)
     if order.fields.area is not None:
         facts = shelf.facts(picture)
@@ -138,6 +139,7 @@ def _submit(here: Door, who: str, body: shape.RunBody, prefix: str) -> StoredJob
         order.priority,
         order.time_to_live,
         order.execution_timeout,
+        None if last is None else images.from_text(last, here.settings, "end_image"),
     )
     return here.service.submit(submission)[0]
 

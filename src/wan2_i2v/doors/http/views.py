@@ -31,8 +31,8 @@ PLACES = ("image", "last_image", "output", "job_id", "overwrite", "device", "mod
 @lru_cache(maxsize=4096)
 def _parsed(
     seq: int, request: str, plan: str
-) -> tuple[dict[str, Any], dict[str, Any], str, tuple[tuple[str, float], ...]]:
-    """Settings, plan summary, picture id and stages of a job; none of them ever changes."""
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str | None], tuple[tuple[str, float], ...]]:
+    """Settings, plan summary, ids of the pictures and stages of a job; none of them ever changes."""
     asked, planned = json.loads(request), json.loads(plan)
     settings = {name: value for name, value in asked.items() if name not in PLACES}
     summary = {name: planned[name] for name in PLAN_FIELDS if name in planned} | {
@@ -40,7 +40,9 @@ def _parsed(
         "negative_prompt": planned["negative_prompt"],
         "num_inference_steps": len(planned["steps"]),
     }
-    return settings, summary, planned["image"]["sha256"], _stages(planned)
+    last = planned.get("last_image")
+    shown = {"picture": planned["image"]["sha256"], "last_picture": None if last is None else last["sha256"]}
+    return settings, summary, shown, _stages(planned)
 
 
 def _stages(plan: dict[str, Any]) -> tuple[tuple[str, float], ...]:
@@ -49,11 +51,6 @@ def _stages(plan: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     denoise = [(stage, float(passes.count(stage))) for stage in dict.fromkeys(passes)]
     before = [(name, SHARES[name]) for name in ("preprocess", "text", "image")]
     return (*before, *denoise, *((name, SHARES[name]) for name in ("decode", "verify", "finish")))
-
-
-def picture_of(job: StoredJob) -> str:
-    """The id of the picture that a job was made from."""
-    return _parsed(job.seq, job.request, job.plan)[2]
 
 
 def settings_of(job: StoredJob) -> dict[str, Any]:
@@ -85,7 +82,7 @@ def _fraction(stages: tuple[tuple[str, float], ...], stage: str | None, done: in
 
 def job_view(job: StoredJob, store: Store) -> dict[str, Any]:
     """The job as our own API and its events show it."""
-    settings, summary, picture, _ = _parsed(job.seq, job.request, job.plan)
+    settings, summary, shown, _ = _parsed(job.seq, job.request, job.plan)
     error = None if job.error is None or job.state == "queued" else job.error
     return {
         "id": job.id,
@@ -97,7 +94,7 @@ def job_view(job: StoredJob, store: Store) -> dict[str, Any]:
         "attempts": job.attempts,
         "position": store.position(job) if job.state == "queued" else None,
         **progress_of(job, job.progress, time.time()),
-        "picture": picture,
+        **shown,
         "settings": settings,
         "plan": summary,
         "error": error and {"code": error.get("code", "error"), "message": error.get("message", "")},
