@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from plans import plan
 from wan2_i2v.doors.cli import grid_page, reference
 from wan2_i2v.errors import Wan2I2VError
 from wan2_i2v.presets import RECIPES
+from wan2_i2v.request import is_guided
+from wan2_i2v.schedule import sigmas
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -47,12 +50,30 @@ def test_python_blocks_compile(page):
         assert compile(block, str(page), "exec").co_code
 
 
-def test_the_recipes_page_has_the_numbers():
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_the_recipes_page_has_the_numbers(recipe):
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    for recipe in RECIPES.values():
-        numbers = (f"{recipe.flow_shift:g}", str(recipe.num_inference_steps))
-        guidance = f"{recipe.guidance_scale_high:g} / {recipe.guidance_scale_low:g}"
-        assert " | ".join((recipe.sampler, recipe.scheduler, *numbers, guidance)) in page
+    steps = plan(recipe=recipe.name).steps
+    calls = sum(2 if is_guided(step.guidance_scale) else 1 for step in steps)
+    guidance = f"{recipe.guidance_scale_high:g} / {recipe.guidance_scale_low:g}"
+    row = (f"`{recipe.name}`", recipe.sampler, recipe.scheduler, f"{recipe.flow_shift:g}", len(steps), guidance, calls)
+    assert f"| {' | '.join(map(str, row))} | " in page
+    levels = [f"{step.sigma:.4f}" for step in steps]
+    told = levels if len(levels) < 10 else [*levels[:2], "…", levels[-1]]
+    high = [step.expert for step in steps].count("high")
+    assert f"| `{recipe.name}` | {', '.join(told)} | {high} + {len(steps) - high} |" in page
+
+
+def test_the_recipes_page_knows_how_long_the_first_phase_is():
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    recipe = RECIPES["three-phase"]
+    assert recipe.plain_from is not None and f"σ ≥ {recipe.plain_from}" in page
+
+    def plain(steps):
+        return sum(sigma >= recipe.plain_from for sigma in sigmas(recipe.scheduler, recipe.flow_shift, steps))
+
+    one, two = map(int, re.findall(r"up to (\d+) steps it is one, from (\d+) two", page)[0])
+    assert [plain(4), plain(one), plain(two)] == [1, 1, 2] and two == one + 1
 
 
 def test_the_quickstart_lists_every_exit_code():
