@@ -18,6 +18,7 @@ from wan2_i2v.doors.cli import output, running
 from wan2_i2v.errors import Cancelled, InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.presets import DEFAULT_PROMPT, MOUTH_NEGATIVE
 from wan2_i2v.request import GenerateRequest
+from wan2_i2v.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def requests(values: Mapping[str, Any]) -> tuple[GenerateRequest, ...]:
     Raises InvalidRequest, naming flag and variable.
     """
     seed = api.draw_seed() if values["seed"] is None else values["seed"]
-    fields = {name: value for name, value in values.items() if name != "batch_size"} | {"seed": seed}
+    fields = {name: value for name, value in values.items() if name != "batch_size"}
+    fields |= {"seed": seed, "model": Settings().model}
     # Here an empty negative prompt is a value; without this, mouth prevention would be added to it.
     fields["allow_speech"] = not values["negative_prompt"].strip()
     try:

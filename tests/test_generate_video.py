@@ -79,6 +79,12 @@ def test_flag_then_variable_then_default(flag, variable, text, wanted):
     assert changes(values([flag, text], **{variable: "7"})) == wanted
 
 
+def test_the_model_is_that_of_the_settings(monkeypatch):
+    assert generate_video.requests(values())[0].model == "mini"
+    monkeypatch.setenv("WAN2_I2V_MODEL", "rapid-aio")
+    assert generate_video.requests(values())[0].model == "rapid-aio"
+
+
 @pytest.mark.parametrize("name", [item.variable for item in generate_video.ARGUMENTS if item.kind is not str])
 def test_an_empty_number_variable_is_unset(name):
     assert values(**{name: ""}) == DEFAULTS

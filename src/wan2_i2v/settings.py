@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WAN2_I2V_", frozen=True)
 
+    model: str = "mini"
+    """The model of the service, and of jobs at the command line that name none."""
     input: Path = Path("input")
     """Bare picture names are looked up here too."""
     output: Path = Path("output")

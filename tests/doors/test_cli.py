@@ -242,6 +242,12 @@ def test_inspect_refuses_what_is_no_video_of_ours(capsys):
     assert json.loads(capsys.readouterr().err.splitlines()[-1])["error"]["field"] == "video"
 
 
+def test_the_model_of_the_settings_is_used_where_none_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("WAN2_I2V_MODEL", "nowhere")
+    assert main(["plan", "pictures/boat.png"]) == 4
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_resume_of_an_unknown_job(capsys):
     assert main(["resume", "nothing"]) == 8
     assert "nothing" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from servers import LiveServer, serving, until
 from wan2_i2v.doors import cli
 from wan2_i2v.doors.http import server as server_module
 from wan2_i2v.doors.http.settings import HttpSettings
+from wan2_i2v.jobs.lock import url_of_owner
 
 TOKEN = "a-long-random-token"
 ROOT = Path(__file__).resolve().parents[3]
@@ -124,8 +125,10 @@ def test_a_stopped_server_goes_on_where_it_was(checkpoint, tmp_path, picture):
             list(lines)
     assert first.stop() == 0
     assert (tmp_path / "output" / "jobs" / "long" / "latents.safetensors").exists()
-    second = LiveServer(tmp_path, str(checkpoint)).start(first.port)
+    advertised = "http://wan2-i2v:8080"
+    second = LiveServer(tmp_path, str(checkpoint), WAN2_I2V_ADVERTISED_URL=advertised).start(first.port)
     try:
+        assert url_of_owner("cpu", tmp_path / "locks") == advertised
         job = second.ended("long")
         assert (job["state"], job["attempts"]) == ("done", 2)
     finally:

@@ -14,6 +14,7 @@ from wan2_i2v.doors.cli.options import FLAGS
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, nearest
 from wan2_i2v.presets import PROMPT_PRESETS
 from wan2_i2v.request import GenerateRequest, describe_path
+from wan2_i2v.settings import Settings
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
 """What counts as a picture in a folder; a file named by itself may have any name."""
@@ -57,7 +58,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in fields.items() if value is not None and value != []}
     if options["cfg"] is not None:
         given = {"guidance_scale_high": options["cfg"], "guidance_scale_low": options["cfg"]} | given
-    return _preset(options["preset"]) | given
+    return {"model": Settings().model} | _preset(options["preset"]) | given
 
 
 def _preset(name: str | None) -> dict[str, Any]:

@@ -102,6 +102,8 @@ EXTRA: dict[str, Any] = {
         ),
     ],
 }
+SAID_DEFAULTS = {"model": "WAN2_I2V_MODEL, else mini"}
+"""What help says where the default at the command line is another than the request's."""
 EXTRA_DEFAULTS: dict[str, Any] = {"batch_size": "1"}
 
 
@@ -128,7 +130,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _annotation(flag: Flag) -> Any:
     info = GenerateRequest.model_fields[flag.field]
-    default = "" if info.default in (None, False, "", ()) else f"; default {info.default}"
+    said = SAID_DEFAULTS.get(flag.field, info.default)
+    default = "" if said in (None, False, "", ()) else f"; default {said}"
     kind = _plain(info.annotation)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     number = kind in (int, float)

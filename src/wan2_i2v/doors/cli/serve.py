@@ -11,7 +11,10 @@ Host = Annotated[
     str | None, typer.Option("--host", help="Address to listen on; others than this machine's own need a token.")
 ]
 Port = Annotated[str | None, typer.Option("--port", metavar="INT", help="Default 8080; 0 takes a free one.")]
-Model = Annotated[str, typer.Option("--model", help="The model of all jobs; as for generate.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="The model of all jobs; as for generate. Default: WAN2_I2V_MODEL, else mini."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, max=64, help="Jobs that share one load of each model.")]
 Retain = Annotated[float, typer.Option("--retain-days", min=0.01, help="How long ended jobs are listed; videos stay.")]
@@ -26,7 +29,7 @@ WithoutToken = Annotated[
 def serve(
     host: Host = None,
     port: Port = None,
-    model: Model = "mini",
+    model: Model = None,
     device: Device = "auto",
     batch: Batch = 4,
     retain_days: Retain = 30.0,
@@ -56,10 +59,15 @@ def serve(
     from wan2_i2v.jobs.worker import Limits
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    ours = Settings()
     server.serve(
         settings,
         ServiceSettings(
-            model, device, Settings().database.get_secret_value(), retain_days=retain_days, limits=Limits(batch=batch)
+            model or ours.model,
+            device,
+            ours.database.get_secret_value(),
+            retain_days=retain_days,
+            limits=Limits(batch=batch),
         ),
     )
     return 0

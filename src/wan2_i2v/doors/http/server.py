@@ -55,7 +55,7 @@ def serve(settings: HttpSettings, service_settings: ServiceSettings) -> None:
         service = Service(
             replace(
                 service_settings,
-                url=url,
+                url=settings.advertised_url or url,
                 max_pixels=settings.max_pixels,
                 max_queued_per_client=settings.max_queued_per_client,
             )

@@ -23,6 +23,9 @@ class HttpSettings(BaseSettings):
     token: SecretStr = SecretStr("")
     without_token: bool = False
     """Listen beyond this machine without a token: for a container whose port is published to the loopback only."""
+    advertised_url: str = ""
+    """How programs on this machine reach the server, told in the lock file of its device; needed where that is not the
+    address listened on, as between containers."""
     allowed_hosts: str = ""
     """Names, with commas between them, that a server without a token may be addressed by; addresses always may."""
     trusted_hosts: str = ""
