@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from wan2_i2v import pipeline
+from wan2_i2v import measured, pipeline
 from wan2_i2v.devices import detect
 from wan2_i2v.errors import Cancelled
-from wan2_i2v.events import Event, Finished, Progress, Started
+from wan2_i2v.events import Event, Finished, Log, Progress, Started
 from wan2_i2v.models import catalog, components
 from wan2_i2v.pictures import read_facts
 from wan2_i2v.plan import JobPlan, LoraPlan, plan_job
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelFiles
 from wan2_i2v.schedule import PASSES
-from wan2_i2v.stages import tensors
+from wan2_i2v.stages import measuring, tensors
 from wan2_i2v.stages.base import Job, source_of
 from wan2_i2v.workspace import Workspace
 
@@ -135,6 +135,7 @@ def test_a_batch_equals_single_runs_byte_for_byte(make_plan, tmp_path, recipe):
 
 
 def test_each_model_is_loaded_once_for_a_batch(make_plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("WAN2_I2V_CACHE", str(tmp_path / "cache"))
     loads: Counter[str] = Counter()
     original = components._resident
 
@@ -239,3 +240,36 @@ def test_one_merged_expert_runs(picture, tmp_path):
     assert {step.expert for step in plan.steps} == {"single"}
     (record,) = run(tmp_path, plan)
     assert record.status == "done", record.error
+
+
+def test_a_prompt_seen_before_loads_no_text_encoder(make_plan, tmp_path, monkeypatch):
+    (first,) = run(tmp_path / "a", make_plan(tmp_path / "one.mp4", job_id="first", prompt="seen once"))
+    monkeypatch.setattr(components, "text_encoder", lambda source: pytest.fail("the text encoder was loaded"))
+    (second,) = run(tmp_path / "b", make_plan(tmp_path / "two.mp4", job_id="second", prompt=" seen  once "))
+    assert sha256(second.video) != sha256(first.video), "the prompt itself is in the file's metadata"
+    texts = [tensors.load(tmp_path / name / "text.safetensors") for name in ("a/jobs/first", "b/jobs/second")]
+    assert (texts[0]["prompt_embeds"] == texts[1]["prompt_embeds"]).all()
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_harmless(make_plan, tmp_path, monkeypatch):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    monkeypatch.setenv("WAN2_I2V_CACHE", str(blocked))
+    events: list[Event] = []
+    (record,) = run(tmp_path, make_plan(tmp_path / "clip.mp4"), emit=events.append)
+    assert record.status == "done"
+    told = [event.message for event in events if isinstance(event, Log)]
+    assert any("text embeddings cannot be kept" in message for message in told)
+    assert any("measured times and peaks cannot be kept" in message for message in told)
+
+
+def test_what_stages_took_corrects_later_plans(make_plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("WAN2_I2V_CACHE", str(tmp_path / "cache"))
+    plan = make_plan(tmp_path / "clip.mp4")
+    run(tmp_path, plan)
+    samples = measured.load().samples
+    assert [sample.kind for sample in samples] == ["text", "image", "denoise", "denoise", "decode"]
+    assert all(sample.seconds > 0 and sample.model == plan.model for sample in samples)
+    assert {sample.peak_gib is None for sample in samples} == {not measuring.CLEAR.exists()}
+    label = samples[0].device
+    assert measured.load().growth(label, plan.dtype, "decode") >= 1.0

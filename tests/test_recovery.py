@@ -24,7 +24,7 @@ from wan2_i2v.workspace import Workspace
 
 POINTS = (
     (pictures, "prepare"),
-    (text, "encode_prompt"),
+    (text, "encode_tokens"),
     (causal_vae, "encoder_start"),
     (causal_vae, "encoder_rest"),
     (lean, "run_block"),
@@ -82,10 +82,13 @@ def make_plan(checkpoint: Path, tmp_path: Path):
 
 
 def run(folder: Path, *plans: JobPlan, **options) -> list[Record]:
+    """With a cache of its own, so that no run finds the texts of another one."""
     jobs = [Job(plan, Workspace(folder / "jobs" / plan.job_id)) for plan in plans]
     for job in jobs:
         job.workspace.create(None, job.plan)
-    return pipeline.run(jobs, **options)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WAN2_I2V_CACHE", str(folder / "caches" / plans[0].job_id))
+        return pipeline.run(jobs, **options)
 
 
 def sha256(record: Record) -> str:
@@ -111,7 +114,7 @@ def test_memory_runs_out_at_every_point_in_turn(make_plan, tmp_path, monkeypatch
 def test_every_stage_down_to_its_leanest_way_gives_the_same_bytes(make_plan, tmp_path, monkeypatch, sampler):
     faults = Faults(monkeypatch)
     (whole,) = run(tmp_path, make_plan("whole", sampler=sampler))
-    left = {"prepare": 1, "encode_prompt": 1, "encoder_start": 3, "run_block": 4, "decoder_rest": 3, "embed": 1}
+    left = {"prepare": 1, "encode_tokens": 1, "encoder_start": 3, "run_block": 4, "decoder_rest": 3, "embed": 1}
 
     def fails(name: str, count: int) -> bool:
         left[name] = left.get(name, 0) - 1
@@ -160,8 +163,8 @@ def test_in_a_batch_the_others_go_on_leaner_and_nothing_is_done_twice(make_plan,
 
     def fails(name: str, count: int) -> bool:
         nonlocal texts
-        texts += name == "encode_prompt"
-        return name == "encode_prompt" and texts == 3
+        texts += name == "encode_tokens"
+        return name == "encode_tokens" and texts == 3
 
     faults.fails = fails
     records = run(tmp_path, *(make_plan(f"batch-{seed}", seed=seed) for seed in (1, 2, 3)))

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from wan2_i2v.errors import Cancelled, OutOfMemory, Wan2I2VError, is_out_of_memory, translate
-from wan2_i2v.events import Emit, Finished, Metric, Started, ignore
+from wan2_i2v.events import Emit, Finished, Started, ignore
 from wan2_i2v.record import Record, Recovery
-from wan2_i2v.stages import decode, denoise, finish, image, preprocess, recovery, text, verify
+from wan2_i2v.stages import decode, denoise, finish, image, measuring, preprocess, recovery, text, verify
 from wan2_i2v.stages.base import Context, Job, Stage
 
 STAGES: tuple[Stage, ...] = (
@@ -51,11 +51,15 @@ def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], boo
     unfinished = [run for run in runs if not finish.STAGE.done(run.job)]
     for run in unfinished:
         run.job.workspace.sweep()
-    for stage in STAGES:
-        waiting = [run for run in unfinished if _waits(run, stage)]
-        waiting.sort(key=lambda run: repr(stage.shares(run.job.plan)))
-        for _, group in groupby(waiting, key=lambda run: stage.shares(run.job.plan)):
-            _walk(stage, list(group), context)
+    try:
+        for stage in STAGES:
+            waiting = [run for run in unfinished if _waits(run, stage)]
+            waiting.sort(key=lambda run: repr(stage.shares(run.job.plan)))
+            for _, group in groupby(waiting, key=lambda run: stage.shares(run.job.plan)):
+                _walk(stage, list(group), context)
+    finally:
+        for run in unfinished[:1]:
+            measuring.write(context, run.job.plan.job_id)
     return [_record(run, emit) for run in runs]
 
 
@@ -69,6 +73,7 @@ def _walk(stage: Stage, runs: Sequence[_Run], context: Context) -> None:
         shortage = _try(stage, runs, context)
         if shortage is None:
             return
+        measuring.shortage(runs[0].job.plan, stage.name, context)
         recovery.free()
         runs = [run for run in runs if _waits(run, stage)]
         for run in runs:
@@ -78,6 +83,7 @@ def _walk(stage: Stage, runs: Sequence[_Run], context: Context) -> None:
 
 def _try(stage: Stage, runs: Sequence[_Run], context: Context) -> str | None:
     """One load of the model for these jobs. How memory ran out, None when it did not; loading errors belong to all."""
+    measuring.begin(runs[0].job.plan)
     try:
         with stage.model(runs[0].job.plan) as model:
             for run in runs:
@@ -95,6 +101,7 @@ def _run_one(stage: Stage, model: object, run: _Run, context: Context) -> None:
     plan, begin = run.job.plan, time.perf_counter()
     context.checkpoint(run.job)
     context.emit(Started(plan.job_id, stage.name, stage.steps(plan)))
+    measuring.begin(plan)
     try:
         stage.run(model, run.job, context)
     except Cancelled:
@@ -103,8 +110,10 @@ def _run_one(stage: Stage, model: object, run: _Run, context: Context) -> None:
         if is_out_of_memory(error):
             raise
         _fail([run], translate(error, f"running {stage.name} of {plan.job_id}"))
-    run.seconds[stage.name] = time.perf_counter() - begin
-    context.emit(Metric(plan.job_id, f"{stage.name} time", run.seconds[stage.name], "s"))
+    finally:
+        run.seconds[stage.name] = run.seconds.get(stage.name, 0.0) + time.perf_counter() - begin
+    if run.error is None:
+        measuring.note(plan, stage.name, time.perf_counter() - begin, context, run.planned.plan)
 
 
 def _step_down(run: _Run, stage: Stage, shortage: str, context: Context) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from wan2_i2v.errors import Cancelled, CheckpointError
 from wan2_i2v.events import Emit, Progress
+from wan2_i2v.measured import Sample
 from wan2_i2v.memory import StagePeak
 from wan2_i2v.models.components import Source
 from wan2_i2v.plan import JobPlan
@@ -36,6 +37,8 @@ class Context:
     cancelled: Callable[[], bool]
     reached: dict[tuple[str, str], int] = field(default_factory=dict)
     """Finished steps by job id and stage."""
+    samples: list[Sample] = field(default_factory=list)
+    """What stages took, for the table of measurements."""
 
     def checkpoint(self, job: Job) -> None:
         """Raise Cancelled when the user asked to stop; called between steps only, so nothing is left half done."""

@@ -1,0 +1,103 @@
+"""What a stage really took: seconds and peak memory, for the local table that corrects later plans.
+
+Comes in: a job's plan and the stage. Goes out: `Sample`s in the context, which the pipeline writes when the run ends. On a
+card the peak is the allocator's own count. On a CPU it is the process's largest resident size less pages of mapped files,
+which Linux counts since a reset; elsewhere no peak is measured. Imported by the pipeline.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+import torch
+
+from wan2_i2v import devices
+from wan2_i2v.errors import DeviceError
+from wan2_i2v.events import Log, Metric
+from wan2_i2v.measured import Sample, add
+from wan2_i2v.memory import GIB
+from wan2_i2v.plan import JobPlan
+from wan2_i2v.stages.base import Context, peak_of
+
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+"""Resets the largest resident size (`man proc_pid_clear_refs`)."""
+
+
+def begin(plan: JobPlan) -> None:
+    """Count the peak from here on."""
+    if plan.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(plan.device)
+    elif CLEAR.exists():
+        CLEAR.write_text(RESET_PEAK)
+
+
+def peak_gib(plan: JobPlan) -> float | None:
+    """The most memory that was held since `begin`, in the device's memory."""
+    if plan.device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(plan.device) / GIB
+    if not CLEAR.exists():
+        return None
+    found = dict(re.findall(r"^(VmHWM|RssFile):\s+(\d+) kB", STATUS.read_text(), re.MULTILINE))
+    return (int(found["VmHWM"]) - int(found["RssFile"])) * 1024 / GIB
+
+
+def note(plan: JobPlan, stage: str, seconds: float, context: Context, planned: JobPlan) -> None:
+    """Remember a stage that ran to its end, and say so. Its prediction counts only when it ran as `planned`."""
+    context.emit(Metric(plan.job_id, f"{stage} time", seconds, "s"))
+    peak = peak_of(plan, stage)
+    if peak is None:
+        return
+    most = peak_gib(plan)
+    if most is not None:
+        context.emit(Metric(plan.job_id, f"{stage} peak", most, "GiB"))
+    predicted = peak.memory_gib if peak == peak_of(planned, stage) else 0.0
+    _remember(plan, stage, context, seconds=seconds, predicted_gib=predicted, peak_gib=most)
+
+
+def shortage(plan: JobPlan, stage: str, context: Context) -> None:
+    """Remember that memory ran out: the stage needed more than it could have had, whatever was predicted.
+
+    What it could have had is what it held and what was free; less than predicted when other programs took the rest,
+    and then the prediction is not to blame.
+    """
+    peak, most = peak_of(plan, stage), peak_gib(plan)
+    if peak is None or most is None:
+        return
+    free = (
+        torch.cuda.mem_get_info(plan.device)[0] if plan.device.startswith("cuda") else psutil.virtual_memory().available
+    )
+    _remember(plan, stage, context, seconds=0.0, predicted_gib=peak.memory_gib, peak_gib=most + free / GIB)
+
+
+def _remember(plan: JobPlan, stage: str, context: Context, **values: float | None) -> None:
+    peak = peak_of(plan, stage)
+    assert peak is not None
+    try:
+        label = devices.detect(plan.device).label
+    except DeviceError:
+        # The driver's tool does not answer; the job does not depend on it.
+        return
+    sample = Sample(
+        device=label,
+        dtype=plan.dtype,
+        model=plan.model,
+        kind=peak.kind,
+        residency=peak.residency,
+        work=0.0,
+        **values,  # type: ignore[arg-type]
+    )
+    context.samples.append(sample)
+
+
+def write(context: Context, job_id: str) -> None:
+    """Put the samples of a run into the table; a table that cannot be written is no trouble of the job's."""
+    if not context.samples:
+        return
+    try:
+        add(*context.samples)
+    except OSError as error:
+        context.emit(Log(job_id, "info", f"measured times and peaks cannot be kept: {error}"))
