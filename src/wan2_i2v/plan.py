@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from wan2_i2v import advice, geometry, memory, notes, presets, schedule, timing
+from wan2_i2v import acceleration, advice, geometry, memory, notes, presets, schedule, timing
+from wan2_i2v.acceleration import Attention
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.eye.findings import PictureReport
@@ -128,6 +129,8 @@ class JobPlan(Frozen):
     overwrite: bool
     device: str
     dtype: str
+    attention: Attention = "sdpa"
+    compiled: bool = False
     peaks: tuple[memory.StagePeak, ...]
     times: tuple[timing.StageTime, ...] = ()
     warnings: tuple[str, ...]
@@ -249,6 +252,8 @@ def plan_job(
         overwrite=request.overwrite,
         device=device.name,
         dtype=device.dtype,
+        attention=acceleration.attention(request.attention, device),
+        compiled=acceleration.compiling(request.compile, device),
         peaks=peaks,
         times=timing.times(model, _clip(request, (width, height), steps, nag), peaks, device, table),
         warnings=(),

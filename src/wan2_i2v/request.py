@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from wan2_i2v.acceleration import AskedAttention
 from wan2_i2v.errors import InvalidRequest, nearest
 from wan2_i2v.presets import DEFAULT_PROMPT
 
@@ -99,6 +100,8 @@ class GenerateRequest(BaseModel):
     background: str = Field("#ffffff", description="Colour under transparent pixels")
     container: Container = Field("mp4", description="mp4 (H.264), webm (VP9), gif, webp (animated), png (folder)")
     crf: int | None = Field(None, ge=0, le=63, description="Quality, lower is better; default 18 (H.264), 30 (VP9)")
+    attention: AskedAttention = Field("auto", description="Attention kernels; auto is torch's own (sdpa)")
+    compile: bool = Field(False, description="Let torch compile the blocks' parts: a slow start, then faster steps")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     output: str | None = Field(None, description="File or folder; default: the output folder of the settings")
     job_id: str | None = Field(None, description="Default: <picture>-<seed>")

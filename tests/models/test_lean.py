@@ -7,8 +7,11 @@ import copy
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from diffusers.models.attention_dispatch import AttentionBackendName
 
-from wan2_i2v.models import lean, nag
+from wan2_i2v.errors import DeviceError
+from wan2_i2v.models import attention, lean, nag
+from wan2_i2v.models.attention import usable_backend
 from wan2_i2v.plan import NagPlan
 
 
@@ -98,3 +101,47 @@ def test_nag_acts_in_the_lean_forward_as_in_the_plain_one(plain, inputs):
         assert torch.equal(model(*inputs, return_dict=False)[0], without)
     assert (found - expected).abs().max() <= 1e-5
     assert (found - without).abs().max() > 1e-4
+
+
+def test_a_kernel_that_is_not_here_is_an_error():
+    assert usable_backend("sdpa").value == "native"
+    with pytest.raises(DeviceError, match="attention sage cannot be used"):
+        usable_backend("sage")
+
+
+def test_the_chosen_kernel_is_the_one_that_computes(plain, inputs, monkeypatch):
+    used = []
+    original = attention.dispatch_attention_fn
+
+    def watching(*args, backend=None, **kwargs):
+        used.append(backend)
+        return original(*args, backend=backend, **kwargs)
+
+    monkeypatch.setattr(attention, "dispatch_attention_fn", watching)
+    math = AttentionBackendName._NATIVE_MATH
+    model = lean.apply(copy.deepcopy(plain), lean.Chunking(24, 4), lean.Resident(), lean.Kernels(math, lean.PLAIN))
+    settings = NagPlan(scale=11, tau=2.5, alpha=0.25)
+    with torch.inference_mode(), nag.applied(model, settings, torch.randn(1, 512, 32)):
+        model(*inputs, return_dict=False)
+    assert set(used) == {math}
+
+
+@pytest.mark.heavy
+def test_compiled_pieces_agree_and_are_compiled_once_for_all_blocks(plain, inputs):
+    counters = torch._dynamo.utils.counters
+    model = lean.apply(
+        copy.deepcopy(plain),
+        lean.Chunking(24, 4),
+        lean.Resident(),
+        lean.Kernels(usable_backend("sdpa"), lean.compiled_pieces()),
+    )
+    with torch.inference_mode():
+        expected = plain(*inputs, return_dict=False)[0]
+        found = model(*inputs, return_dict=False)[0]
+        graphs = counters["stats"]["unique_graphs"]
+        again = model(*inputs, return_dict=False)[0]
+    assert (found - expected).abs().max() <= 1e-4
+    assert torch.equal(found, again)
+    assert graphs > 0
+    assert counters["stats"]["unique_graphs"] == graphs, "a second pass compiles nothing"
+    assert graphs <= 8, "blocks share their code"

@@ -10,11 +10,34 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+
+from wan2_i2v.acceleration import Attention
+from wan2_i2v.errors import DeviceError
+
+BACKENDS: dict[Attention, AttentionBackendName] = {
+    "sdpa": AttentionBackendName.NATIVE,
+    "sage": AttentionBackendName.SAGE,
+    "flash": AttentionBackendName.FLASH,
+}
+"""Kernels by diffusers' name for them."""
 
 KEPT_TEXTS = 3
 """Prompts whose keys and values are kept at once: prompt, negative prompt, and one to come."""
+
+
+def usable_backend(attention: Attention) -> AttentionBackendName:
+    """diffusers' backend of that name.
+
+    Raises DeviceError when its package is missing, or too old for diffusers.
+    """
+    backend = BACKENDS[attention]
+    try:
+        with attention_backend(backend):
+            return backend
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError(f"attention {attention} cannot be used: {error} Or plan with --attention sdpa.") from error
 
 
 def rotate(rows: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
@@ -41,9 +64,10 @@ def attend_by_heads(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
 class TextProcessor(WanAttnProcessor):  # type: ignore[misc]
     """Cross-attention that computes a text's keys and values once, as long as the very same text tensor comes."""
 
-    def __init__(self, keep: bool) -> None:
+    def __init__(self, keep: bool, backend: AttentionBackendName | None = None) -> None:
         super().__init__()
         self.keep = keep
+        self._attention_backend = backend
         self._kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def __call__(

@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 
+from wan2_i2v.acceleration import Attention
 from wan2_i2v.errors import CheckpointError, DeviceError, Wan2I2VError, translate
 from wan2_i2v.memory import Residency
 from wan2_i2v.models import lean, residency
+from wan2_i2v.models.attention import usable_backend
 from wan2_i2v.models.formats.encodings import PACKED_TYPES
 from wan2_i2v.models.formats.opening import Component, Part, load, open_component
 from wan2_i2v.models.formats.source import HeldSource, WeightSource
@@ -36,7 +38,7 @@ class Source:
     """Which weights, where and how: what two jobs must share to share a load.
 
     `residency` and what follows as the memory plan chose them for the stage; `resident_blocks` counts only when streamed.
-    `loras` are those of one expert, in order.
+    `loras` are those of one expert, in order; `attention` and `compiled` are an expert's too.
     """
 
     files: ModelFiles
@@ -47,6 +49,8 @@ class Source:
     head_groups: int = 4
     resident_blocks: int = 0
     loras: tuple[LoraPlan, ...] = ()
+    attention: Attention = "sdpa"
+    compiled: bool = False
 
     def torch_device(self) -> torch.device:
         """The device as torch sees it.
@@ -121,10 +125,10 @@ def transformer(source: Source, expert: Expert) -> Iterator[Any]:
         held = _held(source, component)
     if held is not None:
         with _streamed(source, component, held) as (model, blocks):
-            yield lean.apply(model, _chunking(source, model), blocks)
+            yield lean.apply(model, _chunking(source, model), blocks, _kernels(source))
         return
     with _resident(source, component) as model, _loras(source, model):
-        yield lean.apply(model, _chunking(source, model), lean.Resident())
+        yield lean.apply(model, _chunking(source, model), lean.Resident(), _kernels(source))
 
 
 def _held(source: Source, component: Component) -> WeightSource | None:
@@ -147,6 +151,10 @@ def _loras(source: Source, module: torch.nn.Module) -> AppliedLoras:
 
 def _chunking(source: Source, model: Any) -> lean.Chunking:
     return lean.Chunking(source.chunk_tokens, max(1, model.config.num_attention_heads // source.head_groups))
+
+
+def _kernels(source: Source) -> lean.Kernels:
+    return lean.Kernels(usable_backend(source.attention), lean.compiled_pieces() if source.compiled else lean.PLAIN)
 
 
 def _open(source: Source, part: str) -> Component:

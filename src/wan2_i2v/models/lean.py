@@ -8,9 +8,10 @@ come from a `Blocks` provider, so that their weights may be resident or streamed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -27,6 +28,24 @@ class Chunking:
     keep_text: bool = True
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """The parts of a block between its attentions, on a chunk of tokens; see the functions of these names."""
+
+    modulated: Callable[..., torch.Tensor]
+    project: Callable[..., torch.Tensor]
+    feed_forward: Callable[..., None]
+    put_back: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What computes: diffusers' attention backend (None: its active one), and the pieces, plain or compiled."""
+
+    attention: Any
+    pieces: Pieces
+
+
 class Blocks(Protocol):
     """Makes a block's weights available for as long as a context is open."""
 
@@ -40,19 +59,20 @@ class Resident:
         return nullcontext()
 
 
-def apply(transformer: Any, chunking: Chunking, blocks: Blocks) -> Any:
+def apply(transformer: Any, chunking: Chunking, blocks: Blocks, kernels: Kernels | None = None) -> Any:
     """Give this instance the lean forward method; returns it."""
+    kernels = kernels or Kernels(None, PLAIN)
     for block in transformer.blocks:
-        block.attn2.set_processor(TextProcessor(chunking.keep_text))
-    transformer.forward = LeanForward(transformer, chunking, blocks)
+        block.attn2.set_processor(TextProcessor(chunking.keep_text, kernels.attention))
+    transformer.forward = LeanForward(transformer, chunking, blocks, kernels)
     return transformer
 
 
 class LeanForward:
     """`WanTransformer3DModel.forward` for I2V A14B: one clip, one timestep, no image embeddings."""
 
-    def __init__(self, transformer: Any, chunking: Chunking, blocks: Blocks) -> None:
-        self._model, self._chunking, self._blocks = transformer, chunking, blocks
+    def __init__(self, transformer: Any, chunking: Chunking, blocks: Blocks, kernels: Kernels) -> None:
+        self._model, self._chunking, self._blocks, self._kernels = transformer, chunking, blocks, kernels
         self._texts: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._rotary: tuple[torch.Size, torch.Tensor] | None = None
 
@@ -70,7 +90,7 @@ class LeanForward:
         hidden = model.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
         for index, block in enumerate(model.blocks):
             with self._blocks.ready(index):
-                run_block(block, hidden, text, modulation, rotary, self._chunking)
+                run_block(block, hidden, text, modulation, rotary, self._chunking, self._kernels)
         output = self._unpatch(self._project(hidden, time), size)
         if not return_dict:
             return (output,)
@@ -127,17 +147,17 @@ def run_block(
     modulation: torch.Tensor,
     rotary: torch.Tensor,
     chunking: Chunking,
+    kernels: Kernels,
 ) -> None:
     """`WanTransformerBlock` on (1, tokens, dim), in place."""
     table = block.scale_shift_table + modulation.float()
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = table.chunk(6, dim=1)
-    _self_attention(block, hidden, (shift, 1 + scale, gate), rotary, chunking)
+    _self_attention(block, hidden, (shift, 1 + scale, gate), rotary, chunking, kernels)
     ffn_scale = 1 + ffn_scale
     for part in chunks(hidden.shape[1], chunking.tokens):
         rows = hidden[:, part]
         rows += block.attn2(block.norm2(rows.float()).type_as(rows), text, None, None)
-        inner = block.ffn(modulated(block.norm3, rows, ffn_scale, ffn_shift))
-        add_gated(rows, inner, ffn_gate)
+        kernels.pieces.feed_forward(block.ffn, block.norm3, rows, ffn_scale, ffn_shift, ffn_gate)
 
 
 def _self_attention(
@@ -146,21 +166,39 @@ def _self_attention(
     modulation: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     rotary: torch.Tensor,
     chunking: Chunking,
+    kernels: Kernels,
 ) -> None:
     """Add the gated self-attention to `hidden` in place; holds queries, keys and values beside it, no fourth tensor."""
-    attn, (shift, scale, gate) = block.attn1, modulation
+    attn, (shift, scale, gate), pieces = block.attn1, modulation, kernels.pieces
     query, key, value = (torch.empty_like(hidden).unflatten(2, (attn.heads, -1)) for _ in range(3))
     for part in chunks(hidden.shape[1], chunking.tokens):
-        rows = modulated(block.norm1, hidden[:, part], scale, shift)
         turn = rotary[:, part]
-        query[:, part] = rotate(attn.norm_q(attn.to_q(rows)).unflatten(2, (attn.heads, -1)), turn)
-        key[:, part] = rotate(attn.norm_k(attn.to_k(rows)).unflatten(2, (attn.heads, -1)), turn)
+        rows = pieces.modulated(block.norm1, hidden[:, part], scale, shift)
+        query[:, part] = rotate(pieces.project(attn.to_q, attn.norm_q, rows).unflatten(2, (attn.heads, -1)), turn)
+        key[:, part] = rotate(pieces.project(attn.to_k, attn.norm_k, rows).unflatten(2, (attn.heads, -1)), turn)
         value[:, part] = attn.to_v(rows).unflatten(2, (attn.heads, -1))
-    attend_by_heads(query, key, value, chunking.heads, attn.processor._attention_backend)
+    attend_by_heads(query, key, value, chunking.heads, kernels.attention)
     del key, value
     features = query.flatten(2, 3)
     for part in chunks(hidden.shape[1], chunking.tokens):
-        add_gated(hidden[:, part], attn.to_out[1](attn.to_out[0](features[:, part])), gate)
+        pieces.put_back(attn.to_out, features[:, part], hidden[:, part], gate)
+
+
+def project(linear: Any, norm: Any, rows: torch.Tensor) -> torch.Tensor:
+    """Normalised queries or keys (1, tokens, dim) of a modulated chunk, not yet rotated."""
+    return torch.as_tensor(norm(linear(rows)))
+
+
+def feed_forward(
+    ffn: Any, norm: Any, rows: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, gate: torch.Tensor
+) -> None:
+    """Add the gated feed-forward to a chunk (1, tokens, dim), in place."""
+    add_gated(rows, ffn(modulated(norm, rows, scale, shift)), gate)
+
+
+def put_back(to_out: Any, features: torch.Tensor, rows: torch.Tensor, gate: torch.Tensor) -> None:
+    """Add the gated, projected attention of a chunk to it, in place."""
+    add_gated(rows, to_out[1](to_out[0](features)), gate)
 
 
 def modulated(norm: Any, rows: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -175,6 +213,20 @@ def add_gated(rows: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> N
         rows.add_(wide)
     else:
         rows.copy_(wide.add_(rows))
+
+
+PLAIN = Pieces(modulated, project, feed_forward, put_back)
+
+
+@cache
+def compiled_pieces() -> Pieces:
+    """The pieces compiled, for chunks of any number of tokens; all blocks share the code.
+
+    Attention and the rotary tables stay as they are: the one has kernels of its own, the other complex numbers, which
+    torch's compiler does not take. Results differ from the plain pieces in rounding.
+    """
+    compiled: list[Any] = [torch.compile(piece, dynamic=True) for piece in (modulated, project, feed_forward, put_back)]
+    return Pieces(*compiled)
 
 
 def chunks(tokens: int, size: int) -> Iterator[slice]:

@@ -39,8 +39,8 @@ class Switch:
 class NagProcessor(TextProcessor):
     """Cross-attention over the prompt and, while the switch is on, over the negative prompt too."""
 
-    def __init__(self, switch: Switch, keep: bool) -> None:
-        super().__init__(keep)
+    def __init__(self, switch: Switch, keep: bool, backend: Any = None) -> None:
+        super().__init__(keep, backend)
         self.switch = switch
 
     def attend(self, attn: Any, query: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ def applied(transformer: Any, nag: NagPlan | None, negative_embeds: torch.Tensor
         for attention, processor in before:
             # Keys of a text are kept where the lean forward keeps them; a plain forward projects the text anew each time.
             keep = isinstance(processor, TextProcessor) and processor.keep
-            attention.set_processor(NagProcessor(switch, keep))
+            attention.set_processor(NagProcessor(switch, keep, processor._attention_backend))
         yield switch
     finally:
         for attention, processor in before:

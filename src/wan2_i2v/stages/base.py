@@ -79,6 +79,8 @@ def source_of(plan: JobPlan, stage: str | None = None) -> Source:
         )
     loras = tuple(lora for lora in plan.loras if stage == f"denoise {lora.expert}")
     source = Source(plan.model_files, plan.device, plan.dtype, loras=loras)
+    if stage is not None and stage.startswith("denoise"):
+        source = replace(source, attention=plan.attention, compiled=plan.compiled)
     peak = peak_of(plan, stage)
     if peak is None:
         return source

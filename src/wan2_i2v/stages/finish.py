@@ -24,7 +24,7 @@ from wan2_i2v.workspace import save_json, sweep
 
 PACKAGES = ("wan2-i2v", "torch", "diffusers", "transformers", "av")
 
-PLACES = {"image", "last_image", "model", "output", "job_id", "overwrite", "device"}
+PLACES = {"image", "last_image", "model", "output", "job_id", "overwrite", "device", "attention", "compile"}
 """Fields of a request that name places and machines; the plan has what they stand for."""
 
 

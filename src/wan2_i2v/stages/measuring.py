@@ -87,7 +87,7 @@ def _remember(plan: JobPlan, stage: str, context: Context, **values: float | Non
         model=plan.model,
         kind=peak.kind,
         residency=peak.residency,
-        work=0.0,
+        work=next((time.work for time in plan.times if time.stage == stage), 0.0) if values["seconds"] else 0.0,
         **values,  # type: ignore[arg-type]
     )
     context.samples.append(sample)

@@ -64,6 +64,8 @@ FLAGS = (
     Flag("overwrite", FILES, ("--overwrite",)),
     Flag("model", FILES, ("--model",)),
     Flag("device", FILES, ("--device",)),
+    Flag("attention", FILES, ("--attention",)),
+    Flag("compile", FILES, ("--compile",)),
 )
 
 

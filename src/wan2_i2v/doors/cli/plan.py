@@ -129,6 +129,7 @@ def _facts(plan: JobPlan) -> Table:
         ),
         ("seed", str(plan.seed) + _attempts(plan)),
         ("model", f"{plan.model} on {plan.device} in {plan.dtype}{absent}"),
+        ("kernels", f"attention {plan.attention}{', compiled blocks' if plan.compiled else ''}"),
         *((f"LoRA, {lora.expert}", lora.about) for lora in plan.loras),
         ("sampling", f"{plan.recipe}: {plan.sampler}, {plan.scheduler}, shift {plan.flow_shift:g}{boundary}"),
         ("guidance", plan.guidance),
