@@ -157,7 +157,7 @@ def test_finished_steps_are_not_computed_again(make_plan, tmp_path, monkeypatch)
 
 def test_in_a_batch_the_others_go_on_leaner_and_nothing_is_done_twice(make_plan, tmp_path, monkeypatch):
     faults = Faults(monkeypatch)
-    alone = [run(tmp_path, make_plan(f"alone-{seed}", seed=seed))[0] for seed in (1, 2, 3)]
+    alone = [run(tmp_path, make_plan(f"alone-{seed}", seed=seed, prompt=f"pan {seed}"))[0] for seed in (1, 2, 3)]
     faults.calls.clear()
     texts = 0
 
@@ -167,7 +167,7 @@ def test_in_a_batch_the_others_go_on_leaner_and_nothing_is_done_twice(make_plan,
         return name == "encode_tokens" and texts == 3
 
     faults.fails = fails
-    records = run(tmp_path, *(make_plan(f"batch-{seed}", seed=seed) for seed in (1, 2, 3)))
+    records = run(tmp_path, *(make_plan(f"batch-{seed}", seed=seed, prompt=f"pan {seed}") for seed in (1, 2, 3)))
     assert [sha256(record) for record in records] == [sha256(record) for record in alone]
     assert [len(record.recoveries) for record in records] == [0, 1, 1]
 

@@ -1,4 +1,4 @@
-"""The streaming VAE gives diffusers' own results, bit for bit."""
+"""The streaming VAE gives diffusers' own results: encoded bit for bit, decoded to the last digits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from wan2_i2v.models import causal_vae
+from wan2_i2v.models.causal_layers import Stream
 
 
 @pytest.fixture(scope="module", params=[None, 2], ids=["plain", "patched"])
@@ -51,7 +52,20 @@ def test_decoded_stream_equals_diffusers_decode(vae):
     chunks = list(causal_vae.decode_stream(vae, latents))
     assert [chunk.shape[2] for chunk in chunks] == [1, 4, 4, 4]
     expected = vae.decode(causal_vae.denormalise(vae, latents)).sample
-    assert torch.equal(torch.cat(chunks, dim=2), expected)
+    assert (torch.cat(chunks, dim=2) - expected).abs().max() <= 1e-5
+
+
+def test_an_exact_stream_has_diffusers_own_bits(vae):
+    """What is left out or done in another place changes nothing; only the decoder's choice of faster kernels does."""
+    latents, stream = torch.randn(1, 16, 3, 4, 6), Stream(reuse=False)
+    with torch.inference_mode():
+        chunks = [
+            causal_vae.decoder_rest(
+                vae, stream, causal_vae.decoder_middle(vae, stream, latents[:, :, index : index + 1])
+            )
+            for index in range(3)
+        ]
+    assert torch.equal(torch.cat(chunks, dim=2), vae.decode(causal_vae.denormalise(vae, latents)).sample)
 
 
 def test_normalise_and_denormalise_are_inverse(vae):

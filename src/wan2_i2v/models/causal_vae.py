@@ -2,7 +2,8 @@
 
 `AutoencoderKLWan` works on one frame first and then on four at a time, with a two-frame memory before each causal
 convolution; its own `encode` and `decode` glue all chunks together. These functions yield them, so that memory does not
-grow with the number of frames, and skip what no longer changes in a still canvas. Bit-equal results. Imported by stages.
+grow with the number of frames, and skip what no longer changes in a still canvas. Encoding gives diffusers' own bits;
+decoding, which makes most of the time, uses faster CPU kernels: at most 1e-5 apart. Imported by stages.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def decode_stream(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
 
     Yields (1, 3, k, 8·height, 8·width) in [−1, 1] with k = 1 for the first chunk and 4 for each after.
     """
-    stream = Stream(reuse=False)
+    stream = Stream(reuse=False, exact=False)
     for index in range(latents.shape[2]):
         with torch.inference_mode():
             features = decoder_middle(vae, stream, latents[:, :, index : index + 1])
