@@ -224,7 +224,7 @@ def denoise_peak(
 ) -> StagePeak:
     """One expert run in one way. `texts` is how many prompts' keys and values are kept."""
     size = bytes_of(device.dtype)
-    heads = max(1, model.dim // (128 if model.dim >= 1024 else 64))
+    heads = heads_of(model)
     activations = Transformer(
         dim=model.dim,
         ffn_dim=model.ffn_dim,
@@ -241,6 +241,11 @@ def denoise_peak(
     loras = model.lora_bytes if device.is_cuda and choice.residency == "resident" else 0
     weights = expert_weights(model, size, choice) + loras
     return _peak(stage, weights, activations * MARGIN, device, choice.model_copy(update=whole))
+
+
+def heads_of(model: ModelRow) -> int:
+    """Attention heads of an expert: 128 wide in A14B, 64 in the embedded model."""
+    return max(1, model.dim // (128 if model.dim >= 1024 else 64))
 
 
 def block_bytes(model: ModelRow, element: int) -> int:

@@ -83,7 +83,7 @@ def _walk(stage: Stage, runs: Sequence[_Run], context: Context) -> None:
 
 def _try(stage: Stage, runs: Sequence[_Run], context: Context) -> str | None:
     """One load of the model for these jobs. How memory ran out, None when it did not; loading errors belong to all."""
-    measuring.begin(runs[0].job.plan)
+    measuring.begin(runs[0].job.plan.device)
     try:
         with stage.model(runs[0].job.plan) as model:
             for run in runs:
@@ -101,7 +101,7 @@ def _run_one(stage: Stage, model: object, run: _Run, context: Context) -> None:
     plan, begin = run.job.plan, time.perf_counter()
     context.checkpoint(run.job)
     context.emit(Started(plan.job_id, stage.name, stage.steps(plan)))
-    measuring.begin(plan)
+    measuring.begin(plan.device)
     try:
         stage.run(model, run.job, context)
     except Cancelled:

@@ -47,6 +47,11 @@ def test_a_last_picture_ends_the_canvas(vae, ending):
     assert torch.equal(causal_vae.encode_canvas(vae, causal_vae.Given(image, last, ending), 13), expected)
 
 
+def test_a_picture_of_mid_grey_is_encoded_as_any_other(vae):
+    expected = vae.encode(torch.zeros(1, 3, 9, 32, 48)).latent_dist.mode()
+    assert torch.equal(causal_vae.encode_canvas(vae, causal_vae.Given(torch.zeros(1, 3, 32, 48)), 9), expected)
+
+
 def test_decoded_stream_equals_diffusers_decode(vae):
     latents = torch.randn(1, 16, 4, 4, 6)
     chunks = list(causal_vae.decode_stream(vae, latents))

@@ -82,7 +82,8 @@ class Stream:
         del x
         self.history[id(conv)] = window[:, :, -HISTORY:].clone()
         constant = self.reuse and _constant(window)
-        if constant and kept is not None:
+        # A picture of nothing but mid-grey is constant from its first frame on, whose output is shorter.
+        if constant and kept is not None and kept.output.shape[2] == window.shape[2] - HISTORY:
             kept.sources = lasting
             return kept.output
         output = F.conv3d(window, conv.weight, conv.bias) if self.exact else convolve_fast(conv, window)

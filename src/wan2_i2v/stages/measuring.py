@@ -27,22 +27,34 @@ RESET_PEAK = "5"
 """Resets the largest resident size (`man proc_pid_clear_refs`)."""
 
 
-def begin(plan: JobPlan) -> None:
+def begin(device: str) -> None:
     """Count the peak from here on."""
-    if plan.device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(plan.device)
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
         CLEAR.write_text(RESET_PEAK)
 
 
-def peak_gib(plan: JobPlan) -> float | None:
-    """The most memory that was held since `begin`, in the device's memory."""
-    if plan.device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(plan.device) / GIB
+def peak_gib(device: str) -> float | None:
+    """The most memory that was held since `begin`, in the device's memory; None where that is not counted."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / GIB
+    return _resident_gib("VmHWM")
+
+
+def held_gib(device: str) -> float | None:
+    """The memory that is held now, as `peak_gib` counts it."""
+    if device.startswith("cuda"):
+        return torch.cuda.memory_allocated(device) / GIB
+    return _resident_gib("VmRSS")
+
+
+def _resident_gib(line: str) -> float | None:
+    """A size of this process that Linux counts, without pages of mapped files."""
     if not CLEAR.exists():
         return None
-    found = dict(re.findall(r"^(VmHWM|RssFile):\s+(\d+) kB", STATUS.read_text(), re.MULTILINE))
-    return (int(found["VmHWM"]) - int(found["RssFile"])) * 1024 / GIB
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB", STATUS.read_text(), re.MULTILINE))
+    return (int(found[line]) - int(found["RssFile"])) * 1024 / GIB
 
 
 def note(plan: JobPlan, stage: str, seconds: float, context: Context, planned: JobPlan) -> None:
@@ -51,7 +63,7 @@ def note(plan: JobPlan, stage: str, seconds: float, context: Context, planned: J
     peak = peak_of(plan, stage)
     if peak is None:
         return
-    most = peak_gib(plan)
+    most = peak_gib(plan.device)
     if most is not None:
         context.emit(Metric(plan.job_id, f"{stage} peak", most, "GiB"))
     predicted = peak.memory_gib if peak == peak_of(planned, stage) else 0.0
@@ -64,7 +76,7 @@ def shortage(plan: JobPlan, stage: str, context: Context) -> None:
     What it could have had is what it held and what was free; less than predicted when other programs took the rest,
     and then the prediction is not to blame.
     """
-    peak, most = peak_of(plan, stage), peak_gib(plan)
+    peak, most = peak_of(plan, stage), peak_gib(plan.device)
     if peak is None or most is None:
         return
     free = (

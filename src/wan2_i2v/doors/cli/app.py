@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 import wan2_i2v
 from wan2_i2v.doors.cli import (
     analyze,
+    bench,
     doctor,
     generate,
     insights,
@@ -53,6 +54,7 @@ for name, command in (
     ("presets", presets.presets),
     ("rate", rate.rate),
     ("doctor", doctor.doctor),
+    ("bench", bench.bench),
 ):
     app.command(name)(command)
 app.add_typer(models.app, name="models")
