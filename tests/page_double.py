@@ -48,6 +48,12 @@ PLAN_SUMMARY = (
     "container",
 )
 PLACES = {"image", "output", "job_id", "overwrite", "device", "model"}
+ANALYSIS = {
+    "advice": [
+        {"about": "num_frames", "value": "81", "reason": "the length that the model was trained for", "urgency": "info"},
+        {"about": "picture", "value": "sharper", "reason": "the picture looks soft", "urgency": "warning"},
+    ]
+}
 OVER = ("done", "failed", "cancelled", "timed_out", "set_aside")
 
 
@@ -123,7 +129,7 @@ class Double:
         clip = ClipFormat("mp4", plan["width"], plan["height"], plan["fps"], 18)
         seed = plan["seed"] % 1000
         write_clip(self.folder / f"{job_id}.mp4", moving(frames, plan["width"], plan["height"], seed), clip)
-        checks = [{"name": "motion", "passed": passed, "state": "judged", "message": "the picture moves"}]
+        checks = [{"name": "motion", "passed": passed, "state": "judged", "sentence": "the picture moves"}]
         self.move(job_id, "done", fraction=1.0, verification=checks)
 
     def add(self, picture: bytes, settings: dict[str, Any], job_id: str) -> dict[str, Any]:
@@ -150,7 +156,7 @@ class Double:
             {"rule": one.rule, "field": one.field, "span": one.span, "message": one.message, "instead": one.instead}
             for one in found
         ]
-        return made.model_dump(mode="json") | {"duration": made.duration_s, "hints": hints, "analysis": None}
+        return made.model_dump(mode="json") | {"duration": made.duration_s, "hints": hints, "analysis": ANALYSIS}
 
     def submit(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         job_id = body["job_id"]
@@ -188,15 +194,15 @@ class Double:
         position = waiting.index(job["id"]) if job["state"] == "queued" else None
         return {name: value for name, value in job.items() if name != "record"} | {"position": position}
 
-    def list(self, query: dict[str, str]) -> dict[str, Any]:
-        words = query.get("search", "").lower().split()
+    def list(self, query: dict[str, list[str]]) -> dict[str, Any]:
+        words = query.get("search", [""])[0].lower().split()
         found = [
             job
             for job in reversed(self.jobs.values())
-            if query.get("state") in (None, "", job["state"])
+            if ("state" not in query or job["state"] in query["state"])
             and all(word in job["plan"]["prompt"].lower() for word in words)
         ]
-        first, limit = int(query.get("before", 0)), int(query.get("limit", 50))
+        first, limit = int(query.get("before", ["0"])[0]), int(query["limit"][0])
         more = len(found) > first + limit
         page = [self.view(job) for job in found[first : first + limit]]
         return {"jobs": page, "next": str(first + limit) if more else None}
@@ -223,14 +229,14 @@ class Handler(BaseHTTPRequestHandler):
         self.double.asked.append((method, self.path))
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            self.route(method, unquote(parts.path), {name: values[0] for name, values in parse_qs(parts.query).items()})
+            self.route(method, unquote(parts.path), parse_qs(parts.query))
         except Wan2I2VError as error:
             self.json(error.http_status, {"error": error.to_dict()})
         except (BrokenPipeError, ConnectionResetError):
             # The browser left, as it does when a page is closed.
             self.close_connection = True
 
-    def route(self, method: str, path: str, query: dict[str, str]) -> None:
+    def route(self, method: str, path: str, query: dict[str, list[str]]) -> None:
         double = self.double
         if path == "/":
             return self.file(STATIC / "index.html")
@@ -253,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.error(401, "unauthorized", "the token is wrong.")
         return self.send(204, b"", {"Set-Cookie": f"session={self.double.token}; HttpOnly; SameSite=Strict; Path=/"})
 
-    def collection(self, method: str, path: str, query: dict[str, str]) -> None:
+    def collection(self, method: str, path: str, query: dict[str, list[str]]) -> None:
         double = self.double
         if (method, path) == ("POST", "/api/pictures"):
             try:
@@ -272,7 +278,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def facts(self, path: str) -> dict[str, Any]:
         if path == "/api/info":
-            device = {"name": "cpu", "label": "CPU", "kind": "cpu", "total_bytes": 24 * 2**30}
+            device = {"name": "cpu", "label": "CPU", "kind": "cpu", "total_bytes": None, "ram_bytes": 24 * 2**30}
             limits = {"max_upload_bytes": 2**20, "max_pixels": 10**8}
             info = {"version": "test", "model": "mini", "device": device, "limits": limits}
             return info | {"needs_token": bool(self.double.token)}
@@ -323,9 +329,9 @@ class Handler(BaseHTTPRequestHandler):
 
     # --- answers ---
 
-    def stream(self, query: dict[str, str]) -> None:
+    def stream(self, query: dict[str, list[str]]) -> None:
         double = self.double
-        given = self.headers.get("Last-Event-ID") or query.get("last")
+        given = self.headers.get("Last-Event-ID") or query.get("last", [None])[0]
         position = len(double.events) if given is None else int(given)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")

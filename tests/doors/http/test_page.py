@@ -149,6 +149,14 @@ def test_presets_fill_the_form_and_hints_say_what_to_write_instead(page: Page) -
     expect(page.locator("[data-plan=guidance]")).to_contain_text("NAG")
 
 
+def test_advice_for_the_picture_can_be_taken(page: Page) -> None:
+    add_boat(page)
+    expect(page.locator(".advice")).to_contain_text("the picture looks soft")
+    page.get_by_role("button", name="Take 81 frames").click()
+    expect(page.locator("#field-num_frames")).to_have_value("81")
+    expect(page.locator(".advice")).not_to_contain_text("81 frames")
+
+
 def test_a_picture_that_cannot_be_used_says_why(page: Page, tmp_path: Path) -> None:
     page.watch.expected = ("Failed to load resource",)
     broken, large = tmp_path / "broken.png", tmp_path / "large.png"

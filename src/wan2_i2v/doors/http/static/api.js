@@ -60,7 +60,11 @@ export const api = {
       json: { picture: entry.picture, settings: entry.settings, job_id: entry.job_id },
       headers: { "Idempotency-Key": entry.job_id },
     }),
-  jobs: (query) => request("GET", `/api/jobs?${new URLSearchParams(query)}`),
+  /** A list in `query` names its parameter once for each of its values. */
+  jobs: (query) => {
+    const pairs = Object.entries(query).flatMap(([name, value]) => [value].flat().map((one) => [name, one]));
+    return request("GET", `/api/jobs?${new URLSearchParams(pairs)}`);
+  },
   record: (id) => request("GET", `${job(id)}/record`),
   cancel: (id) => request("POST", `${job(id)}/cancel`),
   retry: (id) => request("POST", `${job(id)}/retry`),

@@ -7,9 +7,14 @@ import { recall, remember } from "./storage.js";
 
 const PLAN_MS = 250;
 const EMPTY = { prompt: "", negative_prompt: "" };
+const WORDS = [
+  { name: "prompt", label: "What shall happen", rows: 4, example: "The boat rocks gently on the waves, in soft evening light." },
+  { name: "negative_prompt", label: "What shall not happen", rows: 2, example: "" },
+];
 
 export function compose(session, jobs) {
   return {
+    words: WORDS,
     sections: [],
     form: { ...EMPTY },
     pictures: [],
@@ -129,7 +134,7 @@ export function compose(session, jobs) {
         if (name in this.form) this.form[name] = typeof value === "boolean" ? value : textOf(value);
       }
       this.changed();
-      session().say(`${preset.title || preset.name} is in the form`);
+      session().say(`${preset.title} is in the form`);
     },
     isPreset(preset) {
       return this.form.prompt === preset.prompt && this.form.negative_prompt === (preset.negative_prompt || "");
@@ -176,6 +181,34 @@ export function compose(session, jobs) {
       return `${one.help}. ${one.above ? "Above" : "From"} ${one.min} to ${one.max}.`;
     },
 
+    // --- what was seen in the picture ---
+    /** With `label` where the form can take the advice, and without what it follows already. */
+    get advice() {
+      const analysis = this.plan && this.plan.analysis;
+      return (analysis ? analysis.advice : []).map((one) => ({ ...one, label: this.labelOf(one) })).filter((one) => !this.follows(one));
+    },
+    get advised() {
+      return this.advice.some((one) => one.urgency === "warning");
+    },
+    labelOf(one) {
+      if (one.about === "size") return /^\d+x\d+$/.test(one.value) ? one.value.replace("x", " × ") : "";
+      if (one.about === "num_frames") return `${one.value} frames`;
+      if (one.about === "crop") return one.value === "auto" ? "" : `Crop ${one.value}`;
+      const preset = one.about === "preset" && session().presets.find((known) => known.name === one.value);
+      return preset ? preset.title : "";
+    },
+    follows(one) {
+      if (one.about === "size") return one.value === `${this.plan.width}x${this.plan.height}`;
+      return one.about in this.form && this.form[one.about] === one.value;
+    },
+    take(one) {
+      if (one.about === "size") this.setSize(...one.value.split("x"));
+      else if (one.about === "preset") this.usePreset(session().presets.find((known) => known.name === one.value));
+      else this.form[one.about] = one.value;
+      this.changed();
+      session().say(`${one.label} is set`);
+    },
+
     // --- plan ---
     changed() {
       this.save();
@@ -220,7 +253,7 @@ export function compose(session, jobs) {
       if (folded) folded.open = true;
     },
     hints(field) {
-      return this.plan && this.plan.hints ? this.plan.hints.filter((one) => (one.field || "prompt") === field) : [];
+      return this.plan ? this.plan.hints.filter((one) => one.field === field) : [];
     },
 
     // --- sending ---

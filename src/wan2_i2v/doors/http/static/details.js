@@ -34,7 +34,7 @@ export function details(jobs, nextTick) {
     get rows() {
       const plan = this.plan;
       const rows = Object.entries(plan)
-        .filter(([name, value]) => !LEFT_OUT.includes(name) && value !== null && value !== "")
+        .filter(([name, value]) => !LEFT_OUT.includes(name) && ![null, ""].includes(value) && value.length !== 0)
         .map(([name, value]) => ({ name: NAMES[name] || format.words(name), value: shown(value) }));
       if (Array.isArray(plan.steps)) {
         rows.push({ name: "Noise levels", value: plan.steps.map((step) => `${format.number(step.sigma)} ${step.expert}`).join(", ") });
@@ -84,7 +84,6 @@ export function details(jobs, nextTick) {
       await jobs().forget(job);
     },
     mark: (check) => mark(check),
-    told: (check) => check.sentence || check.message || check.name,
   };
 }
 

@@ -26,10 +26,10 @@ export const LABELS = {
   container: "Format",
   crf: "Quality (CRF)",
   background: "Background",
+  loras: "LoRAs",
 };
 /** Fields with a place of their own on the page, and those that need a folder of the server. */
 const ELSEWHERE = ["prompt", "negative_prompt"];
-const OMITTED_CHOICES = { container: ["png"] };
 
 /** `[{title, open, fields}]`, the first open where there is room; whatever the schema has and the page does not know goes last. */
 export function sections(schema, roomy) {
@@ -54,22 +54,22 @@ function field(name, schema) {
     id: `field-${name}`,
     label: LABELS[name] || words(name),
     help: schema.description || "",
-    kind: kindOf(name, option),
+    kind: kindOf(option),
     integer: option.type === "integer",
     min: option.minimum ?? option.exclusiveMinimum ?? null,
     above: option.exclusiveMinimum !== undefined,
     max: option.maximum ?? null,
-    choices: (option.enum || []).filter((value) => !(OMITTED_CHOICES[name] || []).includes(value)),
+    choices: option.enum || [],
     nullable,
     initial: schema.default ?? null,
   };
 }
 
-function kindOf(name, option) {
-  if (name === "background") return "text";
+function kindOf(option) {
   if (option.enum) return "choice";
   if (option.type === "integer" || option.type === "number") return "number";
   if (option.type === "boolean") return "switch";
+  if (option.type === "array" && option.items.type === "string") return "list";
   return option.type === "string" ? "text" : null;
 }
 
@@ -82,7 +82,9 @@ export function blank(list) {
   return form;
 }
 
-export const textOf = (value) => (value === null || value === undefined ? "" : String(value));
+/** A list is written one item a line. */
+export const textOf = (value) =>
+  value === null || value === undefined ? "" : Array.isArray(value) ? value.join("\n") : String(value);
 
 /** What differs from the defaults, with numbers as numbers: what the API gets. */
 export function settingsOf(form, list) {
@@ -101,10 +103,11 @@ function valueOf(raw, one) {
   if (one.kind === "switch") return Boolean(raw);
   const text = textOf(raw).trim();
   if (text === "") return undefined;
+  if (one.kind === "list") return text.split("\n").map((item) => item.trim()).filter(Boolean);
   if (one.kind !== "number") return text;
-  // Seeds beyond 2^53 would lose digits as numbers; the server reads text as well.
+  // A whole number beyond 2^53 would lose digits without a word; as text it is refused with one.
   const value = Number(text);
-  return Number.isNaN(value) || (one.integer && !Number.isSafeInteger(value) && Number.isInteger(value)) ? text : value;
+  return Number.isNaN(value) || (Number.isInteger(value) && !Number.isSafeInteger(value)) ? text : value;
 }
 
 /** Put settings of a job, or of a preset, into a form. Fields they do not name go back to their defaults. */

@@ -5,7 +5,8 @@ import * as format from "./format.js";
 import { recall, remember } from "./storage.js";
 
 const PAGE = 24;
-const RECENT = 50;
+const MANY = 500;
+const RECENT = 12;
 const OVER = ["failed", "timed_out", "set_aside", "cancelled"];
 const RETRIED = ["failed", "timed_out", "set_aside"];
 const SEARCH_MS = 250;
@@ -53,14 +54,13 @@ export function jobs(session) {
     async load() {
       this.loading += 1;
       try {
-        const [running, queued, recent] = await Promise.all([
-          api.jobs({ state: "running", limit: RECENT }),
-          api.jobs({ state: "queued", limit: RECENT }),
-          api.jobs({ limit: RECENT }),
+        const [active, over] = await Promise.all([
+          api.jobs({ state: ["running", "queued"], limit: MANY }),
+          api.jobs({ state: OVER, limit: RECENT }),
         ]);
-        const here = [...recent.jobs, ...queued.jobs, ...running.jobs];
+        const here = [...active.jobs, ...over.jobs];
         const ids = new Set(here.map((job) => job.id));
-        for (const job of this.active) if (!ids.has(job.id)) delete this.byId[job.id];
+        for (const job of [...this.active, ...this.ended]) if (!ids.has(job.id)) delete this.byId[job.id];
         here.forEach((job) => this.put(job));
         await this.find();
         this.loaded = true;
@@ -182,6 +182,8 @@ export function jobs(session) {
       return left > 0 ? `About ${format.span(left)} left` : "Nearly there";
     },
     canRetry: (job) => RETRIED.includes(job.state),
+    /** What can be shown of a result that is no video: the animation, or the first of many frames. */
+    still: (job) => (job.plan.container === "png" ? job.links.thumbnail : job.links.video),
     isClip: (job) => ["mp4", "webm"].includes(job.plan.container || "mp4"),
 
     // --- what one does to a job ---

@@ -17,7 +17,7 @@ export function planView(session, compose) {
       return format.seconds(this.plan.duration_s);
     },
     get frames() {
-      return `${this.plan.num_frames} frames at ${format.number(this.plan.fps)} per second`;
+      return `${this.plan.num_frames} frames at ${format.number(this.plan.fps)} fps`;
     },
     get sampling() {
       const plan = this.plan;
@@ -30,15 +30,17 @@ export function planView(session, compose) {
       return Math.max(...this.plan.peaks.map((one) => one.memory_gib));
     },
     get total() {
-      const bytes = session().info.device.total_bytes;
-      return bytes ? bytes / 2 ** 30 : null;
+      const { total_bytes: card, ram_bytes: ram } = session().info.device;
+      return (card || ram) / 2 ** 30;
     },
     get share() {
-      return this.total ? Math.min(1, this.peak / this.total) : 0;
+      return Math.min(1, this.peak / this.total);
+    },
+    get memoryName() {
+      return session().info.device.total_bytes ? "Memory of the card" : "Memory";
     },
     get memory() {
-      const peak = format.gib(this.peak * 2 ** 30);
-      return this.total ? `${peak} of ${format.gib(this.total * 2 ** 30)}` : peak;
+      return `${format.gib(this.peak * 2 ** 30)} of ${format.gib(this.total * 2 ** 30)}`;
     },
     get level() {
       if (this.share > 0.97) return "full";
@@ -47,8 +49,7 @@ export function planView(session, compose) {
     stage: (peak) => format.stageName(peak.stage),
     stageMemory: (peak) => `${format.gib(peak.memory_gib * 2 ** 30)}, weights ${peak.residency}`,
     width(peak) {
-      const whole = this.total || this.peak;
-      return { width: `${Math.min(100, (100 * peak.memory_gib) / whole)}%` };
+      return { width: `${Math.min(100, (100 * peak.memory_gib) / this.total)}%` };
     },
   };
 }
