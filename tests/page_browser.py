@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+
+from page_double import Double
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -23,7 +25,11 @@ MISSING = "Chromium is not installed; apt-get install chromium"
 AXE = Path(__file__).parent / "assets" / "axe-core" / "axe.min.js"
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 360, "height": 740}
-WAIT_MS = 30_000
+WAIT_MS = 60_000
+PICTURES = Path(__file__).parents[1] / "examples" / "pictures"
+BOAT, HOUSE = PICTURES / "boat.png", PICTURES / "house.png"
+SMALL = {"width": 96, "height": 64, "num_frames": 24}
+TEXT = "The boat rocks on the waves, in soft evening light."
 
 
 @contextmanager
@@ -54,6 +60,37 @@ class Watch:
         hosts = {urlsplit(url).netloc for url in self.urls if urlsplit(url).scheme not in ("blob", "data")}
         assert hosts <= {urlsplit(origin).netloc}
         assert [text for text in self.complaints if not text.startswith(self.expected or ("\0",))] == []
+
+
+@contextmanager
+def watched(browser: Browser, origin: str, **options: Any) -> Iterator[Page]:
+    """An empty tab whose `watch` is checked at the end."""
+    context = browser.new_context(**{"viewport": DESKTOP} | options)
+    context.set_default_timeout(WAIT_MS)
+    watch = Watch(context)
+    page = context.new_page()
+    page.watch = watch
+    yield page
+    context.close()
+    watch.check(origin)
+
+
+def add_boat(page: Page) -> None:
+    page.set_input_files("#choose", BOAT)
+    expect(page.locator("[data-plan=size]")).to_have_text("288 × 192")
+
+
+def job(page: Page, job_id: str) -> Locator:
+    return page.locator(f'#queue [data-job="{job_id}"]')
+
+
+def result(page: Page, job_id: str) -> Locator:
+    return page.locator(f'#gallery [data-job="{job_id}"]')
+
+
+def add(server: Double, job_id: str, **settings: object) -> None:
+    """A job in a double, as if somebody else had submitted it."""
+    server.add(BOAT.read_bytes(), {"prompt": TEXT, "seed": 7} | SMALL | settings, job_id)
 
 
 def give(page: Page, pictures: dict[str, bytes], how: str) -> None:

@@ -50,7 +50,12 @@ PLAN_SUMMARY = (
 PLACES = {"image", "output", "job_id", "overwrite", "device", "model"}
 ANALYSIS = {
     "advice": [
-        {"about": "num_frames", "value": "81", "reason": "the length that the model was trained for", "urgency": "info"},
+        {
+            "about": "num_frames",
+            "value": "81",
+            "reason": "the length that the model was trained for",
+            "urgency": "info",
+        },
         {"about": "picture", "value": "sharper", "reason": "the picture looks soft", "urgency": "warning"},
     ]
 }

@@ -6,7 +6,7 @@ import * as format from "./format.js";
 
 /** Shown elsewhere in the dialog, or places on the server's disk. */
 const LEFT_OUT = [
-  "prompt", "negative_prompt", "image", "steps", "peaks", "warnings", "output", "overwrite", "job_id", "model_path", "model_files",
+  "prompt", "negative_prompt", "image", "steps", "peaks", "times", "warnings", "output", "overwrite", "job_id", "model_path", "model_files",
 ];
 const NAMES = { ...LABELS, duration_s: "Duration in seconds", dtype: "Number format", nag: "NAG" };
 

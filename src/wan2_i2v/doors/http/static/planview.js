@@ -23,6 +23,13 @@ export function planView(session, compose) {
       const plan = this.plan;
       return `${plan.recipe}: ${plan.steps.length} steps, ${plan.sampler}, ${plan.scheduler}, shift ${format.number(plan.flow_shift)}`;
     },
+    /** Of all stages, loading included; only what was measured on such a machine is told without a doubt. */
+    get time() {
+      const times = this.plan.times;
+      const total = times.reduce((sum, one) => sum + one.seconds + one.loading_s, 0);
+      const measured = times.every((one) => one.basis === "measured");
+      return `About ${format.span(total)}, ${measured ? "as measured before" : "a rough estimate"}`;
+    },
     get seed() {
       return compose().form.seed.trim() ? String(this.plan.seed) : "drawn when the job is made";
     },

@@ -1,0 +1,108 @@
+"""Who may use the page and how: token, keyboard, screen reader, phone, light and dark."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+import page_browser
+from page_browser import BOAT, TEXT, add, add_boat
+from page_double import Double
+
+
+def test_a_server_with_a_token_asks_for_it(page: Page, server: Double) -> None:
+    page.watch.expected = ("Failed to load resource",)
+    server.token = "open-sesame"
+    page.reload()
+    page.get_by_label("Token").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.locator("#token-error")).to_have_text("the token is wrong.")
+    page.get_by_label("Token").fill("open-sesame")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    add_boat(page)
+
+
+def test_the_keyboard_alone_submits(page: Page, server: Double) -> None:
+    # Chromium is told to hand over file choosers without waiting for its answer: told now, it has heard by then.
+    page.on("filechooser", lambda _: None)
+    expect(page.locator("#field-num_frames")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the form")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator("#choose")).to_be_focused()
+    with page.expect_file_chooser() as choosing:
+        page.keyboard.press("Enter")
+    choosing.value.set_files(BOAT)
+    expect(page.locator("[data-plan=size]")).to_be_visible()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.id") == "prompt":
+            page.keyboard.type(TEXT)
+        if page.evaluate("() => document.activeElement.type") == "submit":
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#queue .job")).to_have_count(1)
+    (made,) = server.jobs.values()
+    assert made["plan"]["prompt"] == TEXT
+
+
+def png(width: int, height: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(stream, "PNG")
+    return stream.getvalue()
+
+
+LOOKS = [
+    {"color_scheme": scheme, "viewport": window}
+    for scheme in ("light", "dark")
+    for window in (page_browser.DESKTOP, page_browser.PHONE)
+]
+
+
+@pytest.mark.parametrize("page", LOOKS, indirect=True, ids=("light", "light-phone", "dark", "dark-phone"))
+def test_nothing_is_inaccessible_or_too_wide(page: Page, server: Double) -> None:
+    page.watch.expected = ("Failed to load resource",)
+    assert page_browser.trespasses(page) == []
+    for index in range(5):
+        add(server, f"a-rather-long-name-of-a-picture-{index}", prompt=TEXT * 4, seed=index)
+    for index, passed in enumerate((True, False)):
+        server.finish(f"a-rather-long-name-of-a-picture-{index}", passed=passed)
+    server.move("a-rather-long-name-of-a-picture-2", "running")
+    server.move("a-rather-long-name-of-a-picture-3", "failed", error={"code": "e", "message": "out of memory. " * 9})
+    add_boat(page)
+    page.set_input_files("#choose", {"name": "tall.png", "mimeType": "image/png", "buffer": png(64, 256)})
+    page.fill("#prompt", "boat, waves, sunset, beautiful, cinematic, 8k")
+    expect(page.locator("#prompt-hints")).to_be_visible()
+    page.evaluate("() => document.querySelectorAll('#create details').forEach((one) => (one.open = true))")
+    page.fill("#field-crf", "62")
+    expect(page.locator("#field-crf-error")).to_be_visible()
+    assert page_browser.trespasses(page) == []
+    assert page_browser.overflow(page) <= 0
+    page.get_by_role("button", name="Open a-rather-long-name-of-a-picture-1").click()
+    expect(page.locator("#details .table").first).to_contain_text("Noise levels")
+    assert page_browser.trespasses(page) == []
+    page.keyboard.press("Escape")
+    for box in page.locator(".result input").all():
+        box.check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.locator("#compare output")).to_have_text("0.00 of 1.00 s")
+    assert page_browser.trespasses(page) == []
+    assert page_browser.overflow(page) <= 0
+
+
+def test_the_theme_is_chosen_and_kept(page: Page) -> None:
+    ground = "() => getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Theme: as the system").click()
+    page.get_by_role("button", name="Theme: light").click()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    dark = page.evaluate(ground)
+    assert dark != light
+    page.reload()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert page.evaluate(ground) == dark
