@@ -58,8 +58,9 @@ class Watch:
     def check(self, origin: str) -> None:
         """No request left the server, and nothing was complained about that the test did not provoke."""
         hosts = {urlsplit(url).netloc for url in self.urls if urlsplit(url).scheme not in ("blob", "data")}
-        assert hosts <= {urlsplit(origin).netloc}
-        assert [text for text in self.complaints if not text.startswith(self.expected or ("\0",))] == []
+        assert hosts <= {urlsplit(origin).netloc}, hosts
+        unexpected = [text for text in self.complaints if not text.startswith(self.expected or ("\0",))]
+        assert not unexpected, unexpected
 
 
 @contextmanager

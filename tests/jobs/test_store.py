@@ -157,6 +157,8 @@ def test_events_tell_everything_in_order(store, new_job):
     store.submit(new_job("a"))
     (job,) = store.claim("w", 1, 60)
     store.progress(job, "progress", {"stage": "text", "done": 1, "total": 1})
+    store.progress(job, "preview", {"step": 1})
+    assert store.get("a").progress == {"stage": "text", "done": 1, "total": 1}
     seen = store.last_event()
     store.finish(job, {})
     events = store.events(0)
@@ -164,6 +166,7 @@ def test_events_tell_everything_in_order(store, new_job):
         ("state", "queued"),
         ("state", "running"),
         ("progress", None),
+        ("preview", None),
         ("state", "done"),
     ]
     assert [event.seq for event in store.events(seen)] == [events[-1].seq]

@@ -221,9 +221,11 @@ class Store:
             return {job.id for job in held if self._touch(connection, job, lease_until=self._clock() + lease)}
 
     def progress(self, job: StoredJob, kind: str, data: dict[str, Any]) -> bool:
-        """Record how far a claimed job is. False when it is no longer this claim's."""
+        """Record how far a claimed job is, or tell something else of it. False when it is no longer this claim's."""
+        # What is no progress, such as a preview, leaves what is known of that.
+        progress = json.dumps(data) if kind == "progress" else JOBS.c.progress
         with self.writing() as connection:
-            if not self._touch(connection, job, progress=json.dumps(data)):
+            if not self._touch(connection, job, progress=progress):
                 return False
             self._tell(connection, job.id, kind, data)
             return True

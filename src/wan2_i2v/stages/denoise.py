@@ -6,22 +6,24 @@ after every step, with the number of finished steps in its metadata.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 
 from wan2_i2v.errors import NumericalError
+from wan2_i2v.events import Preview
 from wan2_i2v.models import components, nag
 from wan2_i2v.plan import JobPlan, StepPlan
 from wan2_i2v.request import is_guided
 from wan2_i2v.schedule import PASSES, Pass
-from wan2_i2v.stages import samplers, tensors
+from wan2_i2v.stages import preview, samplers, tensors
 from wan2_i2v.stages.base import Context, Job, Stage, source_of
 from wan2_i2v.stages.samplers import Noise, SamplerState
 
-Velocity = Callable[[torch.Tensor, StepPlan], torch.Tensor]
+Velocity = preview.Velocity
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,18 @@ def _conditioning(job: Job) -> Conditioning:
 
 def _run(transformer: Any, job: Job, context: Context, taken: Pass) -> None:
     span = job.plan.span(taken)
-    given = _conditioning(job).to(transformer.device, transformer.dtype)
+    known = _conditioning(job)
+    given = known.to(transformer.device, transformer.dtype)
     state = _load_state(job, transformer.device)
     first = max(span.start, finished_steps(job))
     context.reached[job.plan.job_id, taken.stage] = first - span.start
     with nag.applied(transformer, job.plan.nag, given.negative_prompt_embeds) as switch:
-        for done, after in denoise(predictor(transformer, given, switch), state, job.plan, span, first):
+        with Image.open(job.workspace.prepared) as picture:
+            look = preview.Look(predictor(transformer, given, switch), known.latent_condition, picture)
+        for done, after in denoise(look, state, job.plan, span, first):
             tensors.save(job.workspace.latents, {"latents": after.latents, **after.history}, {"step": str(done)})
             context.progress(job, taken.stage, done - span.start, len(span))
+            context.emit(Preview(job.plan.job_id, done, look.png()))
             context.checkpoint(job)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-pytest.register_assert_rewrite("page_browser")
 import page_browser
 from page_browser import BOAT
 from page_double import Double

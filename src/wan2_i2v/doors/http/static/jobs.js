@@ -156,7 +156,7 @@ export function jobs(session) {
     put(job) {
       const known = this.byId[job.id];
       if (known) Object.assign(known, job, { heard: Date.now() / 1000 });
-      else this.byId[job.id] = { shown: null, busy: false, heard: Date.now() / 1000, ...job };
+      else this.byId[job.id] = { shown: previewed(job) ? job.done : null, busy: false, heard: Date.now() / 1000, ...job };
     },
 
     // --- words of one job ---
@@ -247,6 +247,8 @@ export function jobs(session) {
   };
 }
 
+/** Whether the server has a preview of a job that was running before the page looked. */
+const previewed = (job) => job.state === "running" && (job.stage || "").startsWith("denoise") && job.done > 0;
 const rank = (job) => (job.state === "running" ? -1e9 : job.position ?? 1e9);
 const pick = (data, names) => Object.fromEntries(names.filter((name) => name in data).map((name) => [name, data[name]]));
 const shortened = (text) => (text.length > 60 ? `${text.slice(0, 57)}…` : text);
