@@ -48,17 +48,6 @@ PLAN_SUMMARY = (
     "container",
 )
 PLACES = {"image", "output", "job_id", "overwrite", "device", "model"}
-ANALYSIS = {
-    "advice": [
-        {
-            "about": "num_frames",
-            "value": "81",
-            "reason": "the length that the model was trained for",
-            "urgency": "info",
-        },
-        {"about": "picture", "value": "sharper", "reason": "the picture looks soft", "urgency": "warning"},
-    ]
-}
 OVER = ("done", "failed", "cancelled", "timed_out", "set_aside")
 
 
@@ -161,7 +150,7 @@ class Double:
             {"rule": one.rule, "field": one.field, "span": one.span, "message": one.message, "instead": one.instead}
             for one in found
         ]
-        return made.model_dump(mode="json") | {"duration": made.duration_s, "hints": hints, "analysis": ANALYSIS}
+        return made.model_dump(mode="json") | {"duration": made.duration_s, "hints": hints}
 
     def submit(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         job_id = body["job_id"]

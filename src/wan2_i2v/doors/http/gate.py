@@ -67,8 +67,9 @@ class Gate:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if not scope["path"].startswith("/static/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                # The page's files are asked for anew each time, so that an update never mixes old modules with new ones.
+                kept = "no-cache" if scope["path"].startswith("/static/") else "no-store"
+                headers.setdefault("Cache-Control", kept)
                 self._metrics.answered(scope["method"], message["status"], time.perf_counter() - begin)
             await send(message)
 

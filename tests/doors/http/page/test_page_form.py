@@ -36,19 +36,23 @@ def test_the_plan_follows_the_settings(page: Page, server: Double) -> None:
     expect(page.locator("[data-plan=duration]")).to_have_text("3.000 s")
     expect(page.locator("[data-plan=memory]")).to_contain_text("of 24.0 GiB")
     expect(page.locator("[data-plan=time]")).to_contain_text("a rough estimate")
-    expect(page.locator("[data-plan=guidance]")).to_contain_text("none: CFG is off")
+    expect(page.locator("[data-plan=guidance]")).to_contain_text("NAG (scale 11")
     page.fill("#field-num_frames", "50")
     expect(page.locator("[data-plan=duration]")).to_have_text("2.083 s")
     expect(page.locator(".warnings")).to_contain_text("the file gets exactly 50")
     page.get_by_text("Guidance", exact=True).first.click()
     page.fill("#field-guidance_scale_high", "3.5")
     expect(page.locator("[data-plan=guidance]")).to_contain_text("CFG 3.5")
+    page.get_by_label("Mouths may move").check()
+    expect(page.locator("[data-plan=guidance]")).not_to_contain_text("NAG")
     page.get_by_role("button", name="96 × 64").click()
     expect(page.locator("[data-plan=size]")).to_have_text("96 × 64")
     page.get_by_role("button", name="Make video").click()
     expect(page.locator("#queue .job")).to_have_count(1)
     (made,) = server.jobs.values()
-    assert made["settings"] == {"width": 96, "height": 64, "num_frames": 50, "guidance_scale_high": 3.5}
+    assert made["settings"] == {"width": 96, "height": 64, "num_frames": 50, "guidance_scale_high": 3.5} | {
+        "allow_speech": True
+    }
 
 
 def test_a_refusal_stands_next_to_its_field_even_in_a_folded_section(page: Page) -> None:
@@ -80,7 +84,7 @@ def test_presets_fill_the_form_and_hints_say_what_to_write_instead(page: Page) -
 
 def test_advice_for_the_picture_can_be_taken(page: Page) -> None:
     add_boat(page)
-    expect(page.locator(".advice")).to_contain_text("the picture looks soft")
+    page.get_by_text("Advice for this picture").click()
     page.get_by_role("button", name="Take 81 frames").click()
     expect(page.locator("#field-num_frames")).to_have_value("81")
     expect(page.locator(".advice")).not_to_contain_text("81 frames")

@@ -6,9 +6,9 @@ import * as format from "./format.js";
 
 /** Shown elsewhere in the dialog, or places on the server's disk. */
 const LEFT_OUT = [
-  "prompt", "negative_prompt", "image", "steps", "peaks", "times", "warnings", "output", "overwrite", "job_id", "model_path", "model_files",
+  "prompt", "negative_prompt", "image", "analysis", "added_negative", "steps", "peaks", "times", "warnings", "output", "overwrite", "job_id", "model_path", "model_files",
 ];
-const NAMES = { ...LABELS, duration_s: "Duration in seconds", dtype: "Number format", nag: "NAG" };
+const NAMES = { ...LABELS, loras: "LoRAs", duration_s: "Duration in seconds", dtype: "Number format", nag: "NAG" };
 
 export function details(jobs, nextTick) {
   return {

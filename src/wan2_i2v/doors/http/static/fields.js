@@ -7,7 +7,9 @@ const SECTIONS = [
   ["Clip", ["num_frames", "fps", "seed"]],
   ["Size and picture", ["width", "height", "crop", "background"]],
   ["Sampling", ["recipe", "num_inference_steps", "sampler", "scheduler", "flow_shift", "boundary_ratio"]],
-  ["Guidance", ["guidance_scale_high", "guidance_scale_low", "nag", "nag_scale", "nag_tau", "nag_alpha"]],
+  ["Guidance", ["guidance_scale_high", "guidance_scale_low", "nag", "nag_scale", "nag_tau", "nag_alpha", "allow_speech"]],
+  ["Attempts", ["best_of", "retries", "time_budget"]],
+  ["LoRAs", ["loras", "loras_high", "loras_low"]],
   ["File", ["container", "crf"]],
 ];
 /** Labels of fields whose names make no good ones. */
@@ -20,13 +22,18 @@ export const LABELS = {
   guidance_scale_high: "CFG, high noise",
   guidance_scale_low: "CFG, low noise",
   nag: "NAG",
+  allow_speech: "Mouths may move",
   nag_scale: "NAG scale",
   nag_tau: "NAG tau",
   nag_alpha: "NAG alpha",
   container: "Format",
   crf: "Quality (CRF)",
   background: "Background",
-  loras: "LoRAs",
+  loras: "Both experts",
+  loras_high: "High-noise expert",
+  loras_low: "Low-noise expert",
+  best_of: "Best of",
+  time_budget: "Time budget in seconds",
 };
 /** Fields with a place of their own on the page, and those that need a folder of the server. */
 const ELSEWHERE = ["prompt", "negative_prompt"];

@@ -30,6 +30,11 @@ export function planView(session, compose) {
       const measured = times.every((one) => one.basis === "measured");
       return `About ${format.span(total)}, ${measured ? "as measured before" : "a rough estimate"}`;
     },
+    /** Without what stands beside the prompts already, as hints. */
+    get warnings() {
+      const told = this.plan.hints.map((one) => `${one.field}: ${one.message}`);
+      return this.plan.warnings.filter((text) => !told.some((hint) => text.startsWith(hint)));
+    },
     get seed() {
       return compose().form.seed.trim() ? String(this.plan.seed) : "drawn when the job is made";
     },
