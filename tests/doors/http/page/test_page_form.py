@@ -87,7 +87,7 @@ def test_advice_for_the_picture_can_be_taken(page: Page) -> None:
     page.get_by_text("Advice for this picture").click()
     page.get_by_role("button", name="Take 81 frames").click()
     expect(page.locator("#field-num_frames")).to_have_value("81")
-    expect(page.locator(".advice")).not_to_contain_text("81 frames")
+    expect(page.locator(".advice")).to_have_count(0)
 
 
 def test_a_picture_that_cannot_be_used_says_why(page: Page, tmp_path: Path) -> None:
