@@ -159,8 +159,11 @@ def test_events_tell_everything_in_order(store, new_job):
     store.progress(job, "progress", {"stage": "text", "done": 1, "total": 1})
     store.progress(job, "preview", {"step": 1})
     assert store.get("a").progress == {"stage": "text", "done": 1, "total": 1}
+    with pytest.raises(JobConflict, match="rate it when"):
+        store.rate("a", 4)
     seen = store.last_event()
-    store.finish(job, {})
+    store.finish(job, {"video": "v"})
+    assert store.rate("a", 4).output == {"video": "v", "rating": 4}
     events = store.events(0)
     assert [(event.kind, event.data.get("state")) for event in events] == [
         ("state", "queued"),
@@ -168,8 +171,9 @@ def test_events_tell_everything_in_order(store, new_job):
         ("progress", None),
         ("preview", None),
         ("state", "done"),
+        ("rating", None),
     ]
-    assert [event.seq for event in store.events(seen)] == [events[-1].seq]
+    assert [event.seq for event in store.events(seen)] == [event.seq for event in events[-2:]]
     assert store.events(0, job_id="other") == []
 
 

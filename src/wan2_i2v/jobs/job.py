@@ -75,7 +75,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """One thing that happened: `kind` is state, progress or preview, `seq` its number in order of appearance."""
+    """One thing that happened: `kind` is state, progress, preview or rating, `seq` its number in order of appearance."""
 
     seq: int
     job_id: str

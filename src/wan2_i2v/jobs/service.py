@@ -20,6 +20,7 @@ from typing import Any
 
 from wan2_i2v import devices, measured, pictures, places, planning
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
+from wan2_i2v.insights import noting
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.job import NewJob, StoredJob
 from wan2_i2v.jobs.lock import owning
@@ -180,6 +181,17 @@ class Service:
     def record(self, job_id: str) -> Record | None:
         """The record of a job that ended; None before."""
         return Workspace(self.folder(job_id)).load_record()
+
+    def rate(self, job_id: str, rating: int) -> StoredJob:
+        """Note how much a video is liked, from 1 to 5, with the job and in the insights.
+
+        Raises JobNotFound, JobConflict when there is no video, OutputError where the insights cannot be written.
+        """
+        job = self.store.rate(job_id, rating)
+        record = self.record(job_id)
+        if record is not None:
+            noting.rate(record, Workspace(self.folder(job_id)), rating)
+        return job
 
     def _known(self, job_id: str, digest: str) -> StoredJob | None:
         """The job of this id when it is the same submission. Raises JobConflict for another one's id."""

@@ -160,6 +160,17 @@ class Store:
             connection.execute(delete(JOBS).where(JOBS.c.seq == job.seq))
             self._tell(connection, job_id, "state", {"state": "forgotten"})
 
+    def rate(self, job_id: str, rating: int) -> StoredJob:
+        """Note how much a finished video is liked. Raises JobNotFound, or JobConflict when there is no video."""
+        with self.writing() as connection:
+            job = self._get(connection, job_id)
+            if job.state != "done":
+                raise JobConflict(f"{job_id} is {job.state}; rate it when its video is done.")
+            output = json.dumps((job.output or {}) | {"rating": rating})
+            connection.execute(update(JOBS).where(JOBS.c.seq == job.seq).values(output=output))
+            self._tell(connection, job_id, "rating", {"rating": rating})
+            return self._get(connection, job_id)
+
     def purge_queue(self) -> int:
         """Cancel every job that waits; how many."""
         with self.writing() as connection:

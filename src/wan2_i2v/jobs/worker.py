@@ -201,7 +201,7 @@ class Worker:
         record = outcome.record
         if record is not None and record["status"] == "done":
             checks = (record.get("verification") or {}).get("checks")
-            self.store.finish(job, {"video": record["video"], "checks": checks, "rating": record.get("rating")})
+            self.store.finish(job, {"video": record["video"], "checks": checks})
         else:
             error = outcome.error or (record or {}).get("error") or {"message": f"{job.id} failed"}
             self.store.fail(job, from_dict(error))

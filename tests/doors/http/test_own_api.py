@@ -17,6 +17,7 @@ from PIL import Image
 
 from requests_http import SETTINGS, png
 from wan2_i2v.doors.http.views import progress_of
+from wan2_i2v.insights.book import Book
 from wan2_i2v.jobs.store import Store
 from wan2_i2v.media.formats import ClipFormat
 from wan2_i2v.media.writer import write_clip
@@ -258,6 +259,22 @@ def test_the_files_of_a_finished_job(client, done):
     assert client.get(job["links"]["record"]).json()["plan"]["seed"] == 5
     done.unlink()
     refusal(client.get(job["links"]["video"]), 404, "job_not_found")
+
+
+def test_a_video_is_rated_with_the_job_and_in_the_insights(client, done, submit, service, monkeypatch, tmp_path):
+    monkeypatch.setenv("WAN2_I2V_INSIGHTS", str(tmp_path / "insights.db"))
+    seen = service.store.last_event()
+    for rating in (2, 5):
+        assert client.post("/api/jobs/done/rating", json={"rating": rating}).json()["rating"] == rating
+    assert client.get("/api/jobs/done").json()["rating"] == 5
+    assert [event.data for event in service.store.events(seen)] == [{"rating": 2}, {"rating": 5}]
+    with Book() as book:
+        assert [run.rating for run in book.runs()] == [5]
+    for rating in (0, 6, 3.5, "4", None):
+        refusal(client.post("/api/jobs/done/rating", json={"rating": rating}), 422, "invalid_request", "rating")
+    submit("waiting")
+    refusal(client.post("/api/jobs/waiting/rating", json={"rating": 4}), 409, "job_conflict")
+    refusal(client.post("/api/jobs/nobody/rating", json={"rating": 4}), 404, "job_not_found")
 
 
 def test_the_preview_is_what_the_worker_left(client, submit, service):

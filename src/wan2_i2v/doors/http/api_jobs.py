@@ -1,4 +1,4 @@
-"""Jobs of our own API: submit, list, look, cancel, retry, again, forget, and the stream of events."""
+"""Jobs of our own API: submit, list, look, cancel, retry, again, rate, forget, and the stream of events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from wan2_i2v.doors.http import urls, views
-from wan2_i2v.doors.http.api_models import AgainBody, JobBody, JobId, JobReply, JobsReply
+from wan2_i2v.doors.http.api_models import AgainBody, JobBody, JobId, JobReply, JobsReply, RatingBody
 from wan2_i2v.doors.http.door import Door, client, door
 from wan2_i2v.doors.http.errors import NotFound, UrlRefused, documented
 from wan2_i2v.errors import InvalidRequest
@@ -157,6 +157,12 @@ def again(
         last_picture=None if plan.last_image is None else _picture(job, plan.last_image),
     )
     return _submitted(door, submission, response)
+
+
+@router.post("/api/jobs/{job_id}/rating", response_model=JobReply, responses=documented(404, 409, 507))
+def rate(job_id: JobId, body: RatingBody, door: TheDoor) -> dict[str, Any]:
+    """Say how much a finished video is liked; `wan2-i2v insights` tells what is."""
+    return _view(door, door.service.rate(job_id, body.rating))
 
 
 def _picture(job: StoredJob, facts: ImageFacts) -> bytes:

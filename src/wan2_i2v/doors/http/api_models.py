@@ -86,6 +86,12 @@ class AgainBody(_Body):
     seed: int | None = Field(None, ge=0, le=MAX_SEED)
 
 
+class RatingBody(_Body):
+    """How much a video is liked: 1 is bad, 5 is very good."""
+
+    rating: int = Field(ge=1, le=5)
+
+
 class PictureReply(BaseModel):
     picture: PictureId
     width: int
@@ -121,7 +127,7 @@ class JobReply(BaseModel):
     plan: dict[str, Any]
     error: JobError | None
     verification: list[dict[str, Any]] | None
-    rating: Any
+    rating: int | None
     links: dict[str, str]
 
 

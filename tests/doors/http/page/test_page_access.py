@@ -72,6 +72,7 @@ def test_nothing_is_inaccessible_or_too_wide(page: Page, server: Double) -> None
         add(server, f"a-rather-long-name-of-a-picture-{index}", prompt=TEXT * 4, seed=index)
     for index, passed in enumerate((True, False)):
         server.finish(f"a-rather-long-name-of-a-picture-{index}", passed=passed)
+    server.jobs["a-rather-long-name-of-a-picture-0"]["rating"] = 3
     server.move("a-rather-long-name-of-a-picture-2", "running")
     server.move("a-rather-long-name-of-a-picture-3", "failed", error={"code": "e", "message": "out of memory. " * 9})
     add_boat(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,9 +69,13 @@ def test_dropped_pictures_become_verified_videos_that_can_be_compared(page: Page
     fill(page, SMALL)
     expect(page.locator("[data-plan=duration]")).to_have_text("0.208 s", timeout=LONG_MS)
     expect(page.locator("[data-plan=memory]")).to_contain_text("GiB of")
+    expect(page.locator("[data-plan=guidance]")).to_contain_text("NAG")
     page.get_by_role("button", name="Make 2 videos").click()
     expect(page.locator("#queue .job")).to_have_count(2)
     expect(page.locator("#queue progress").first).to_be_visible(timeout=LONG_MS)
+    # A closed tab loses nothing: the jobs go on, and the next one finds them.
+    page.goto("about:blank")
+    page.goto(server.url)
     expect(page.locator("#gallery .result")).to_have_count(2, timeout=LONG_MS)
     # What the checks say of so small a clip is theirs to say; that they looked is what the page shows.
     expect(page.locator("#gallery .verdict:not(.none)")).to_have_count(2)
@@ -101,16 +106,23 @@ def test_details_of_a_video_are_all_there_and_it_can_be_downloaded(page: Page, s
     expect(sheet.locator(".table").first).to_contain_text("Noise levels")
     expect(sheet.locator(".checks li").first).to_be_visible()
     assert page_browser.trespasses(page) == []
+    job_id = str(sheet.locator("h2").text_content())
+    sheet.get_by_role("radio", name="4 of 5").check(force=True)
+    expect(page.locator(f'#gallery [data-job="{job_id}"] .on')).to_have_count(4)
+    assert server.job(job_id)["rating"] == 4
     with page.expect_download() as loading:
         sheet.get_by_role("link", name="Download", exact=True).click()
     loaded = Path(loading.value.path())
-    job_id = str(sheet.locator("h2").text_content())
     assert loaded.read_bytes() == Path(server.client.get(f"/api/jobs/{job_id}/record").json()["video"]).read_bytes()
 
 
-def test_a_waiting_and_a_running_job_can_be_cancelled(page: Page, server: LiveServer) -> None:
+def test_a_running_job_shows_its_stage_and_a_preview_and_can_be_cancelled(page: Page, server: LiveServer) -> None:
     running = make(page, SLOW)
-    expect(page.locator(f'[data-job="{running}"][data-state=running]')).to_be_visible(timeout=LONG_MS)
+    shown = page.locator(f'[data-job="{running}"][data-state=running]')
+    expect(shown).to_contain_text(re.compile(r"Denoising, high noise · \d+ of \d+"), timeout=LONG_MS)
+    expect(shown).to_contain_text(re.compile("About .* left"), timeout=LONG_MS)
+    expect(shown.get_by_alt_text("Preview of the video so far")).to_be_visible(timeout=LONG_MS)
+    page.wait_for_function("() => document.querySelector('#queue img').naturalWidth === 256")
     page.get_by_role("button", name=f"Cancel {running}").click()
     expect(page.locator(f'[data-job="{running}"]')).to_contain_text("Cancelled", timeout=LONG_MS)
     page.get_by_role("button", name=f"Remove {running} from the list").click()
@@ -137,6 +149,16 @@ def test_what_the_server_refuses_stands_next_to_its_field(page: Page, server: Li
         fill(page, {name: value})
         expect(page.locator(f"#field-{name}-error")).to_contain_text(told, timeout=LONG_MS)
         page.get_by_role("button", name="Defaults").click()
+
+
+def test_the_plan_warns_and_hints_and_a_preset_fills_the_form(page: Page) -> None:
+    page_browser.give(page, {"boat.png": BOAT.read_bytes()}, "paste")
+    fill(page, {"num_frames": "50"}, "boat, waves, sunset, beautiful, cinematic, 8k")
+    expect(page.locator(".warnings")).to_contain_text("the file gets exactly 50", timeout=LONG_MS)
+    expect(page.locator("#prompt-hints")).to_contain_text("keywords between commas")
+    page.get_by_role("button", name=re.compile("Fireworks")).click()
+    expect(page.locator("#prompt")).to_have_value(re.compile("fireworks burst"))
+    expect(page.locator("[data-plan=duration]")).to_have_text("5.000 s", timeout=LONG_MS)
 
 
 def test_a_token_is_asked_for_and_pictures_and_events_work_with_it(browser: Browser, tmp_path: Path) -> None:

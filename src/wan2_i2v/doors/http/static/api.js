@@ -69,6 +69,7 @@ export const api = {
   cancel: (id) => request("POST", `${job(id)}/cancel`),
   retry: (id) => request("POST", `${job(id)}/retry`),
   again: (id) => request("POST", `${job(id)}/again`, { json: {} }),
+  rate: (id, rating) => request("POST", `${job(id)}/rating`, { json: { rating } }),
   forget: (id) => request("DELETE", job(id)),
 };
 

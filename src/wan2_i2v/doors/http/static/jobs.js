@@ -129,7 +129,7 @@ export function jobs(session) {
       } else if (kind === "preview" && known) {
         known.shown = data.step ?? data.at;
       } else if (kind === "rating" && known) {
-        known.rating = data.rating ?? known.rating;
+        known.rating = data.rating;
       }
     },
 
@@ -162,6 +162,8 @@ export function jobs(session) {
     // --- words of one job ---
     picture: (job) => pictureUrl(job.picture, 256),
     preview: (job) => (job.shown === null ? pictureUrl(job.picture, 256) : `${job.links.preview}?step=${job.shown}`),
+    /** One to five, each lit when a job's rating reaches it. */
+    stars: (job) => [1, 2, 3, 4, 5].map((value) => ({ value, text: value <= job.rating ? "★" : "☆", on: value <= job.rating })),
     stateName: (job) => format.stateName(job.state),
     when(job) {
       return format.ago(job.finished_at || job.created_at, this.now);
@@ -208,6 +210,9 @@ export function jobs(session) {
     },
     again(job) {
       return this.act(job, api.again, "Added to the queue with another seed.");
+    },
+    rate(job, rating) {
+      return this.act(job, (id) => api.rate(id, rating), `Rated ${rating} of 5.`);
     },
     async forget(job) {
       await this.act(job, async (id) => {
