@@ -79,7 +79,6 @@ def test_dropped_pictures_become_verified_videos_that_can_be_compared(page: Page
     expect(page.locator("#gallery .result")).to_have_count(2, timeout=LONG_MS)
     # What the checks say of so small a clip is theirs to say; that they looked is what the page shows.
     expect(page.locator("#gallery .verdict:not(.none)")).to_have_count(2)
-    assert any("/preview?step=" in url for url in page.watch.urls)
 
     page.get_by_role("button", name="New seed: ").first.click()
     expect(page.locator("#gallery .result")).to_have_count(3, timeout=LONG_MS)
