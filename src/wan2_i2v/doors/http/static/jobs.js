@@ -163,7 +163,7 @@ export function jobs(session) {
     picture: (job) => pictureUrl(job.picture, 256),
     preview: (job) => (job.shown === null ? pictureUrl(job.picture, 256) : `${job.links.preview}?step=${job.shown}`),
     /** One to five, each lit when a job's rating reaches it. */
-    stars: (job) => [1, 2, 3, 4, 5].map((value) => ({ value, text: value <= job.rating ? "★" : "☆", on: value <= job.rating })),
+    stars: (job) => [1, 2, 3, 4, 5].map((value) => ({ value, on: value <= job.rating })),
     stateName: (job) => format.stateName(job.state),
     when(job) {
       return format.ago(job.finished_at || job.created_at, this.now);
