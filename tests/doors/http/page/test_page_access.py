@@ -88,7 +88,7 @@ def test_nothing_is_inaccessible_or_too_wide(page: Page, server: Double) -> None
     expect(page.locator("#details .table").first).to_contain_text("Noise levels")
     assert page_browser.trespasses(page) == []
     page.keyboard.press("Escape")
-    for box in page.locator(".result input").all():
+    for box in page.locator(".result input[type=checkbox]").all():
         box.check()
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.locator("#compare output")).to_have_text("0.00 of 1.00 s")

@@ -87,8 +87,8 @@ def test_dropped_pictures_become_verified_videos_that_can_be_compared(page: Page
     page.fill("#search", "zebra")
     expect(page.get_by_text("No video's prompt has these words.")).to_be_visible()
     page.fill("#search", "")
-
-    for box in page.locator(".result input").all():
+    expect(page.locator("#gallery .result")).to_have_count(3)
+    for box in page.locator(".result input[type=checkbox]").all():
         box.check()
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.locator("#compare output")).to_have_text("0.00 of 0.21 s")
