@@ -47,7 +47,7 @@ PLAN_SUMMARY = (
     "guidance",
     "container",
 )
-PLACES = {"image", "output", "job_id", "overwrite", "device", "model"}
+PLACES = {"image", "last_image", "output", "job_id", "overwrite", "device", "model"}
 OVER = ("done", "failed", "cancelled", "timed_out", "set_aside")
 
 
@@ -143,7 +143,9 @@ class Double:
         return {"picture": sha, "width": width, "height": height, "facts": {"format": kind}, "warnings": []}
 
     def plan(self, body: dict[str, Any]) -> dict[str, Any]:
-        request = GenerateRequest(image=str(self.pictures[body["picture"]]), **body["settings"])
+        last = body.get("last_picture")
+        ends = {"last_image": str(self.pictures[last])} if last else {}
+        request = GenerateRequest(image=str(self.pictures[body["picture"]]), **ends, **body["settings"])
         made = api.plan(request)
         found = lint(made.prompt, made.negative_prompt, negative_evaluated=made.uses_negative_prompt)
         hints = [
@@ -172,6 +174,7 @@ class Double:
             "fraction": 0.0,
             "eta_seconds": None,
             "picture": body["picture"],
+            "last_picture": body.get("last_picture"),
             "settings": body["settings"],
             "plan": {name: plan[name] for name in (*PLAN_SUMMARY, "prompt", "negative_prompt")},
             "record": plan,

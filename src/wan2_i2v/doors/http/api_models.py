@@ -89,7 +89,7 @@ class AgainBody(_Body):
 class RatingBody(_Body):
     """How much a video is liked: 1 is bad, 5 is very good."""
 
-    rating: int = Field(ge=1, le=5)
+    rating: Literal[1, 2, 3, 4, 5]
 
 
 class PictureReply(BaseModel):

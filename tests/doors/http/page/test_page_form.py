@@ -82,6 +82,22 @@ def test_presets_fill_the_form_and_hints_say_what_to_write_instead(page: Page) -
     expect(page.locator("[data-plan=guidance]")).to_contain_text("NAG")
 
 
+def test_a_picture_to_end_with_is_planned_sent_kept_and_removed(page: Page, server: Double) -> None:
+    add_boat(page)
+    page.set_input_files("#choose-last", HOUSE)
+    expect(page.locator(".strip li").last).to_contain_text("The clip ends with this picture")
+    page.reload()
+    expect(page.locator(".strip li").last).to_contain_text("The clip ends with this picture")
+    page.get_by_role("button", name="Make video").click()
+    expect(page.locator("#queue .job")).to_have_count(1)
+    (made,) = server.jobs.values()
+    assert server.pictures[made["last_picture"]].read_bytes() == HOUSE.read_bytes()
+    page.get_by_role("button", name="Remove house.png").click()
+    page.get_by_role("button", name="Make video").click()
+    expect(page.locator("#queue .job")).to_have_count(2)
+    assert [job["last_picture"] is None for job in server.jobs.values()] == [False, True]
+
+
 def test_advice_for_the_picture_can_be_taken(page: Page) -> None:
     add_boat(page)
     page.get_by_text("Advice for this picture").click()

@@ -173,6 +173,8 @@ def test_a_token_is_asked_for_and_pictures_and_events_work_with_it(browser: Brow
         ready(page)
         made = make(page, SMALL)
         expect(page.locator(f'#gallery [data-job="{made}"] img')).to_be_visible(timeout=LONG_MS)
+        # Pictures far below are loaded when they are scrolled to.
+        page.locator("#gallery img").scroll_into_view_if_needed()
         page.wait_for_function("() => document.querySelector('#gallery img').naturalWidth === 64")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Token")).to_be_visible()

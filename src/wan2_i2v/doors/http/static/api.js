@@ -54,12 +54,9 @@ export const api = {
   signOut: () => request("DELETE", "/api/session"),
   upload: (file) =>
     request("POST", "/api/pictures", { body: file, headers: { "Content-Type": file.type || "application/octet-stream" } }),
-  plan: (picture, settings, signal) => request("POST", "/api/plan", { json: { picture, settings }, signal }),
-  submit: (entry) =>
-    request("POST", "/api/jobs", {
-      json: { picture: entry.picture, settings: entry.settings, job_id: entry.job_id },
-      headers: { "Idempotency-Key": entry.job_id },
-    }),
+  /** `asked`: picture, last_picture (an id or null), settings. */
+  plan: (asked, signal) => request("POST", "/api/plan", { json: asked, signal }),
+  submit: (entry) => request("POST", "/api/jobs", { json: entry, headers: { "Idempotency-Key": entry.job_id } }),
   /** A list in `query` names its parameter once for each of its values. */
   jobs: (query) => {
     const pairs = Object.entries(query).flatMap(([name, value]) => [value].flat().map((one) => [name, one]));

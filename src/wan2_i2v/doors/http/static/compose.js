@@ -18,6 +18,8 @@ export function compose(session, jobs) {
     sections: [],
     form: { ...EMPTY },
     pictures: [],
+    /** The picture that every clip ends with, or null. */
+    last: null,
     chosen: 0,
     dragging: 0,
     plan: null,
@@ -34,20 +36,28 @@ export function compose(session, jobs) {
       if (draft) {
         fill(this.form, this.sections, draft.settings || {});
         this.pictures = (draft.pictures || []).map((one) => ({ ...one, state: "ready" }));
+        this.last = draft.last ? { ...draft.last, state: "ready" } : null;
         this.chosen = Math.min(draft.chosen || 0, Math.max(0, this.pictures.length - 1));
       }
       this.replan();
     },
     save() {
-      const pictures = this.ready.map(({ key, sha, name, width, height, warnings }) =>
-        ({ key, sha, name, width, height, warnings }));
-      remember("draft", { pictures, chosen: this.chosen, settings: this.settings });
+      const kept = ({ key, sha, name, width, height, warnings, ends }) => ({ key, sha, name, width, height, warnings, ends });
+      const last = this.lastId ? kept(this.last) : null;
+      remember("draft", { pictures: this.ready.map(kept), last, chosen: this.chosen, settings: this.settings });
     },
     get settings() {
       return settingsOf(this.form, this.sections);
     },
     get ready() {
       return this.pictures.filter((one) => one.state === "ready");
+    },
+    get lastId() {
+      return this.last && this.last.state === "ready" ? this.last.sha : null;
+    },
+    /** All pictures as the strip shows them, the last one at its end. */
+    get strip() {
+      return this.last ? [...this.pictures, this.last] : this.pictures;
     },
     get current() {
       return this.pictures[this.chosen] || null;
@@ -64,7 +74,7 @@ export function compose(session, jobs) {
       for (const slot of slots) await this.upload(slot.key);
     },
     async upload(key) {
-      const slot = this.pictures.find((one) => one.key === key);
+      const slot = this.strip.find((one) => one.key === key);
       const limit = session().info.limits.max_upload_bytes;
       if (limit && slot.file.size > limit) {
         const [has, may] = [format.bytes(slot.file.size), format.bytes(limit)];
@@ -92,14 +102,15 @@ export function compose(session, jobs) {
       this.changed();
     },
     remove(index) {
-      this.pictures.splice(index, 1);
+      if (index === this.pictures.length) this.last = null;
+      else this.pictures.splice(index, 1);
       if (this.chosen >= index && this.chosen > 0) this.chosen -= 1;
       this.changed();
       document.getElementById("choose").focus();
     },
     /** The server keeps pictures for long, not for ever; one that is gone has to be given again. */
     gone(index) {
-      const slot = this.pictures[index];
+      const slot = this.strip[index];
       if (slot.state === "ready" && session().online) this.refuse(slot, "The server no longer has this picture. Add it again.");
     },
     thumbnail: (one) => (one.sha ? pictureUrl(one.sha, 256) : ""),
@@ -107,6 +118,13 @@ export function compose(session, jobs) {
     pickFiles(event) {
       this.add(event.target.files);
       event.target.value = "";
+    },
+    pickLast(event) {
+      const [file] = event.target.files;
+      event.target.value = "";
+      if (!file) return;
+      this.last = { key: unique(), file, name: file.name, state: "uploading", ends: true };
+      this.upload(this.last.key);
     },
     dropped(event) {
       this.dragging = 0;
@@ -145,6 +163,8 @@ export function compose(session, jobs) {
       const index = this.pictures.findIndex((one) => one.sha === job.picture);
       if (index < 0) this.pictures.push({ key: unique(), sha: job.picture, name: job.id, state: "ready", warnings: [] });
       this.chosen = index < 0 ? this.pictures.length - 1 : index;
+      const sha = job.last_picture;
+      this.last = sha ? { key: unique(), sha, name: "Last picture", state: "ready", warnings: [], ends: true } : null;
       this.changed();
       document.getElementById("prompt").focus();
       session().tell("The settings are in the form.");
@@ -229,7 +249,7 @@ export function compose(session, jobs) {
       const abort = (this.planAbort = new AbortController());
       this.planning = true;
       try {
-        this.plan = await api.plan(picture, this.settings, abort.signal);
+        this.plan = await api.plan({ picture, last_picture: this.lastId, settings: this.settings }, abort.signal);
         this.blame(null);
       } catch (error) {
         if (error.name === "AbortError") return;
@@ -263,7 +283,8 @@ export function compose(session, jobs) {
     },
     get why() {
       if (!this.pictures.length) return "Add a picture first.";
-      if (this.pictures.some((one) => one.state === "uploading")) return "A picture is still on its way.";
+      if (this.strip.some((one) => one.state === "uploading")) return "A picture is still on its way.";
+      if (this.last && !this.lastId) return "The last picture could not be used; remove it.";
       if (!this.ready.length) return "No picture could be used.";
       return "";
     },
@@ -275,7 +296,9 @@ export function compose(session, jobs) {
         return;
       }
       this.sending = true;
-      const entries = this.ready.map((one) => ({ job_id: jobName(one.name), picture: one.sha, settings: this.settings }));
+      const entries = this.ready.map((one) => ({
+        job_id: jobName(one.name), picture: one.sha, last_picture: this.lastId, settings: this.settings,
+      }));
       try {
         await jobs().send(entries);
         const kept = jobs().outbox.length;

@@ -6,7 +6,7 @@ import * as format from "./format.js";
 
 /** Shown elsewhere in the dialog, or places on the server's disk. */
 const LEFT_OUT = [
-  "prompt", "negative_prompt", "image", "analysis", "added_negative", "steps", "peaks", "times", "warnings", "output", "overwrite", "job_id", "model_path", "model_files",
+  "prompt", "negative_prompt", "image", "last_image", "analysis", "added_negative", "steps", "peaks", "times", "warnings", "output", "overwrite", "job_id", "model_path", "model_files",
 ];
 const NAMES = { ...LABELS, loras: "LoRAs", duration_s: "Duration in seconds", dtype: "Number format", nag: "NAG" };
 
@@ -36,6 +36,7 @@ export function details(jobs, nextTick) {
       const rows = Object.entries(plan)
         .filter(([name, value]) => !LEFT_OUT.includes(name) && ![null, ""].includes(value) && value.length !== 0)
         .map(([name, value]) => ({ name: NAMES[name] || format.words(name), value: shown(value) }));
+      if (plan.last_image) rows.push({ name: "Ends with", value: `a picture of ${format.size(plan.last_image.width, plan.last_image.height)}` });
       if (Array.isArray(plan.steps)) {
         rows.push({ name: "Noise levels", value: plan.steps.map((step) => `${format.number(step.sigma)} ${step.expert}`).join(", ") });
       }

@@ -18,6 +18,8 @@ const STAGES = {
   "denoise high": "Denoising, high noise",
   "denoise low": "Denoising, low noise",
   "denoise single": "Denoising",
+  "denoise high plain": "Denoising, high noise, no LoRA",
+  "denoise single plain": "Denoising, no LoRA",
   decode: "Decoding frames",
   interpolate: "Adding frames between",
   encode: "Writing the video",
