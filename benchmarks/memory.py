@@ -1,9 +1,10 @@
 """Predicted peaks against peaks traced through the real runtime on the meta device. No card, no weights.
 
-Every combination builds the true modules without memory, runs the lean transformer (resident or streamed), the VAE
-encode or the VAE decode on meta tensors, and counts live storage bytes, weights included. What a card's kernels allocate
-inside (workspaces) is not seen by this; nothing here was run on a card. Experts have all 40 blocks in the headline figure
-and 4 in the other combinations, on both sides of the comparison. Prints a table and, as the last line, one JSON object.
+Every combination builds the true modules without memory, runs the lean transformer or UMT5 (resident or streamed), the
+VAE encode or the VAE decode on meta tensors, and counts live storage bytes, weights included. What a card's kernels allocate
+inside (workspaces) is not seen by this; nothing here was run on a card. Experts have all 40 blocks in the headline figure,
+which is the highest of all stages, and 4 in the other combinations, on both sides of the comparison. Prints a table and, as
+the last line, one JSON object.
 
     python benchmarks/memory.py [--out FILE]
 """
@@ -31,6 +32,10 @@ from wan2_i2v.rows import ModelRow
 
 ROOMY = 2**50
 EXPERT = {"in_channels": 36, "out_channels": 16}
+UMT5 = {
+    "vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}  # fmt: skip
 SIZES = ((1280, 720, 121), (720, 720, 73), (576, 576, 121), (832, 480, 81), (480, 720, 33))
 CHOICES = (
     memory.CHOICES[0],
@@ -103,6 +108,26 @@ def trace_expert(row: ModelRow, shape: LatentShape, dtype: torch.dtype, choice: 
     return trace.peak
 
 
+def trace_text(dtype: torch.dtype, *, streamed: bool) -> int:
+    """Peak bytes of encoding a prompt of 512 tokens."""
+    module, trace = skeleton("text_encoder", UMT5), Trace()
+    source = MetaSource(module)
+    with torch.inference_mode(), trace:
+        for key in source.keys():  # noqa: SIM118
+            if not (streamed and key.startswith(residency.BLOCKS["text_encoder"])):
+                value = torch.empty(
+                    module.get_parameter(key).shape, dtype=compute_dtype(module, key, dtype), device="meta"
+                )
+                set_parameter(module, key, value)
+        if streamed:
+            place = torch.device("meta"), dtype
+            blocks = residency.Streamed(module, "text_encoder", source, place, Now())  # type: ignore[arg-type]
+            residency.stream_by_hooks(module, "text_encoder", blocks)
+        # Without a mask, as with one of ones: its values cannot be looked at here.
+        module(torch.zeros(1, 512, dtype=torch.long, device="meta"), None)
+    return trace.peak
+
+
 def trace_vae(shape: LatentShape, frames: int, dtype: torch.dtype, stage: str) -> int:
     """Peak bytes of the VAE on a clip; three chunks are as many as all."""
     module = skeleton("vae", {}).to(dtype)
@@ -127,6 +152,17 @@ def compare(label: str, predicted_gib: float, traced: int) -> dict[str, Any]:
     return {"what": label, "traced_gib": round(traced / memory.GIB, 3), "ratio": round(ratio, 4)}
 
 
+def compare_texts() -> list[dict[str, Any]]:
+    """The text encoder, on a card with room for all of it and on one of 8 GB."""
+    rows, shape = [], latent_shape(5, 64, 64)
+    for name, gib in product(("bfloat16", "float32"), (2**20, 8)):
+        device = DeviceFacts("cuda:0", f"{gib} GB", gib * 2**30, 2**50, name)
+        planned = memory.peaks(row_of(4), shape, 5, device, guided=False)[0]
+        traced = trace_text(getattr(torch, name), streamed=planned.residency == "streamed")
+        rows.append(compare(f"{planned.stage} {name} {planned.residency}", planned.memory_gib, traced))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
@@ -144,6 +180,7 @@ def main() -> None:
         stages = {peak.stage: peak.memory_gib for peak in memory.peaks(small, shape, frames, device, guided=False)}
         for stage in ("image", "decode"):
             rows.append(compare(f"{clip} {stage}", stages[stage], trace_vae(shape, frames, dtype, stage)))
+    rows += compare_texts()
     shape, device = latent_shape(121, 720, 1280), DeviceFacts("cuda:0", "8 GB", 8 * 2**30, 32 * 2**30, "bfloat16")
     whole = row_of(40)
     planned = {peak.stage: peak for peak in memory.peaks(whole, shape, 121, device, guided=False)}["denoise high"]
@@ -151,14 +188,16 @@ def main() -> None:
     headline = compare(
         "1280×720×121, 40 blocks, 8 GB", planned.memory_gib, trace_expert(whole, shape, torch.bfloat16, choice)
     )
-    vae = [
-        row["traced_gib"] for row in rows if row["what"].startswith("1280×720×121 bfloat16") and "/" not in row["what"]
+    others = [
+        row["traced_gib"]
+        for row in rows
+        if row["what"].startswith(("1280×720×121 bfloat16", "text bfloat16 streamed")) and "/" not in row["what"]
     ]
     ratios = [row["ratio"] - 1 for row in (*rows, headline)]
     summary = {
         "worst_underestimate": round(max(0.0, -min(ratios)), 4),
         "worst_overestimate": round(max(ratios), 4),
-        "peak_gib_1280x720x121": max(headline["traced_gib"], *vae),
+        "peak_gib_1280x720x121": max(headline["traced_gib"], *others),
         "combinations": len(ratios),
         "torch": torch.__version__,
         "date": date.today().isoformat(),
