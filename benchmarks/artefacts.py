@@ -4,12 +4,18 @@ Ten pictures are set in motion, spoilt in every way of `damage.KINDS` at three s
 examined. Prints a table and, as the last line of stdout, one JSON object. "Found" means that the check of that kind
 failed; "alone" that no other did, but for another name of the same thing.
 
-    python benchmarks/artefacts.py [--processes 2] [--out FILE]
+The limits were chosen on the ten pictures of `photos.scenes`, which are used unless `--pictures` names others. The held-out
+result is of ten photos that no limit was chosen on: sample1, sample4, sample6 (npm package @vladmandic/face-api 1.7.15),
+nature/Dune, LadyBird, Storm, YellowFlower (Debian package mate-backgrounds), EveningGlow, Path, ColorfulCups (Debian package
+plasma-workspace-wallpapers).
+
+    python benchmarks/artefacts.py [--pictures FILE …] [--processes 1] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import multiprocessing
 import tempfile
@@ -125,6 +131,8 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
             "bad_5_percent": float(np.percentile(mildest, 5)) if mildest else 0.0,
         }
     return {
+        "date": datetime.date.today().isoformat(),
+        "pictures": sorted({row["picture"] for row in rows}),
         "kinds": len(named),
         "clips_damaged": len(rows) - len(good),
         "clips_good": len(good),
@@ -144,14 +152,16 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--pictures", type=Path, nargs="+", help="other pictures than those that the limits are from")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     begin = time.perf_counter()
-    tasks = [(number, name, photo) for number, (name, photo) in enumerate(photos.scenes().items())]
+    scenes = {path.stem: photos.load(path) for path in options.pictures} if options.pictures else photos.scenes()
+    tasks = [(number, name, photo) for number, (name, photo) in enumerate(scenes.items())]
     with multiprocessing.Pool(options.processes) as pool:
         rows = [row for part in pool.imap(one_picture, tasks) for row in part]
-    result = summary(rows, time.perf_counter() - begin)
+    result = {"set": "held out" if options.pictures else "tuning"} | summary(rows, time.perf_counter() - begin)
     for kind, found in result["by_kind"].items():
         print(f"{kind:26}" + "".join(f"{strength:>8} {share:6}" for strength, share in found.items()))
     line = json.dumps(result)
