@@ -95,15 +95,25 @@ class LiveServer:
     def job(self, job_id: str) -> dict[str, Any]:
         return dict(self.client.get(f"/api/jobs/{job_id}").json())
 
+    def all_jobs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        query = "limit=500"
+        while True:
+            page = self.client.get(f"/api/jobs?{query}").json()
+            found += page["jobs"]
+            if page["next"] is None:
+                return found
+            query = f"limit=500&before={page['next']}"
+
     def ended(self, job_id: str) -> dict[str, Any]:
         """The job when it is over."""
         until(lambda: self.job(job_id)["state"] in OVER)
         return self.job(job_id)
 
 
-def until(accept: Any, *forgiven: type[Exception]) -> None:
-    """Wait for something to become true; errors of the given kinds are no."""
-    deadline = time.monotonic() + PATIENCE
+def until(accept: Any, *forgiven: type[Exception], patience: float = PATIENCE) -> None:
+    """Wait for something to become true; errors of the given kinds are no. `patience` in seconds."""
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         with contextlib.suppress(*forgiven):
             if accept():

@@ -154,7 +154,6 @@ class _Family:
         alone = {"best_of": 1, "retries": 0, "time_budget": None, "job_id": None, "output": str(folder)}
         plan = _drafted(request.replaced(**alone), base)
         plan = plan.model_copy(update={"job_id": f"{base.job_id}-attempt-{number}"})
-        folder.mkdir(parents=True, exist_ok=True)
         workspace.create(None, plan)
         return Job(plan, workspace)
 

@@ -79,7 +79,7 @@ class Workspace:
 
     def create(self, request: GenerateRequest | None, plan: JobPlan) -> None:
         """Make the directory and write request and plan, unless they are there already."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         if request is not None and not self.request.exists():
             save_json(self.request, request)
         if not self.plan.exists():
@@ -191,6 +191,14 @@ def _flush(file: Path) -> None:
     """Put a file's bytes on the disk. Opened for writing, which Windows wants for that."""
     with file.open("r+b") as written:
         os.fsync(written.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, so that a power cut does not take them away with what is in them."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import secrets
 import threading
@@ -33,12 +34,16 @@ from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Record
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.settings import Settings
-from wan2_i2v.workspace import Workspace
+from wan2_i2v.workspace import Workspace, make_folder
+
+log = logging.getLogger(__name__)
 
 MAX_DRAWN_SEED = 2**32
 HOUSEKEEPING_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 TABLE_SECONDS = 10.0
+PICTURE = "picture-"
+"""How the name of a job's picture in its folder begins."""
 RESERVED = ("queue.db",)
 """What lies beside the jobs' folders."""
 LORA = r"[\w][\w .+()-]{0,200}(:-?[\d.]{1,8})?"
@@ -97,7 +102,7 @@ class Service:
         self.settings = settings
         self.output = Settings().output.absolute()
         self.jobs = Settings().jobs.absolute()
-        self.jobs.mkdir(parents=True, exist_ok=True)
+        make_folder(self.jobs)
         self.device = devices.detect(settings.device)
         self.model = catalog.find(settings.model)
         self.shelf = Shelf(self.output / "pictures", settings.max_pixels)
@@ -196,7 +201,11 @@ class Service:
     def _known(self, job_id: str, digest: str) -> StoredJob | None:
         """The job of this id when it is the same submission. Raises JobConflict for another one's id."""
         found = self.store.find(job_id)
-        if found is None and (self.folder(job_id) / "plan.json").exists():
+        folder = self.folder(job_id)
+        if found is None and _is_unaccepted(folder):
+            # A server that was killed while it accepted this job: nobody was told that it had been.
+            _discard(folder)
+        elif found is None and (folder / "plan.json").exists():
             raise JobConflict(f"job id {job_id!r} belongs to an earlier job; choose another id.")
         if found is not None and found.digest != digest:
             raise JobConflict(f"job id {job_id!r} belongs to a different job; choose another id.")
@@ -205,12 +214,12 @@ class Service:
     def _planned(self, submission: Submission, job_id: str, folder: Path) -> tuple[GenerateRequest, JobPlan]:
         """Put the pictures into the job's folder and plan. The folder is made only for a job id that is allowed."""
         picture, last = self._shelved(submission)
-        held = {"image": (picture, folder / f"picture-{picture[:16]}")}
+        held = {"image": (picture, folder / f"{PICTURE}{picture[:16]}")}
         if last is not None:
-            held["last_image"] = (last, folder / f"last-picture-{last[:16]}")
+            held["last_image"] = (last, folder / f"last-{PICTURE}{last[:16]}")
         paths = {name: str(path) for name, (_, path) in held.items()}
         request = _request(submission, paths | {"job_id": job_id, "output": str(self.output)})
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for kept, path in held.values():
             self.shelf.link(kept, path)
         return request, self._plan(request, picture)
@@ -241,7 +250,13 @@ class Service:
         return table
 
     def _work(self) -> None:
-        self.worker.run()
+        while not self._ending.is_set():
+            try:
+                self.worker.run()
+            except Exception:
+                # Without this thread no job is computed: it takes its jobs back and goes on.
+                log.exception("the worker's parent failed and begins anew")
+                self._ending.wait(HOUSEKEEPING_SECONDS)
 
     def _keep_house(self) -> None:
         """Once a second: put lapsed jobs back and time out old ones; forget what is past its retention."""
@@ -275,8 +290,15 @@ def _request(submission: Submission, set_here: Mapping[str, str]) -> GenerateReq
     return GenerateRequest(**(dict(submission.fields) | dict(set_here)))
 
 
+def _is_unaccepted(folder: Path) -> bool:
+    """Whether a folder holds only what accepting a job writes, a picture first of all, and nothing that a job has made."""
+    names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
+    pictures_of_it = [name for name in names if name.removeprefix("last-").startswith(PICTURE)]
+    return bool(pictures_of_it) and set(names) <= {*pictures_of_it, "request.json", "plan.json"}
+
+
 def _discard(folder: Path) -> None:
-    """Remove the folder of a job that was refused: its picture and what planning wrote."""
+    """Remove the folder of a job that was not accepted: its picture and what planning wrote."""
     if folder.is_dir():
         for entry in folder.iterdir():
             entry.unlink()

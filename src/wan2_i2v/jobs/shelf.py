@@ -16,7 +16,7 @@ from pathlib import Path
 from wan2_i2v import pictures
 from wan2_i2v.errors import InvalidImage
 from wan2_i2v.plan import ImageFacts
-from wan2_i2v.workspace import replacing, sync_folder
+from wan2_i2v.workspace import make_folder, replacing, sync_folder
 
 REMEMBERED = 1024
 ID = r"[0-9a-f]{64}"
@@ -37,7 +37,7 @@ class Shelf:
         picture = hashlib.sha256(data).hexdigest()
         path = self._folder / picture
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             with replacing(path) as temporary:
                 temporary.write_bytes(data)
                 self._remember(picture, pictures.read_facts(temporary, self._max_pixels))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
 from wan2_i2v.errors import JobNotFound, Wan2I2VError
 from wan2_i2v.jobs import outbox
@@ -341,6 +341,9 @@ class Store:
 
     def _release_where(self, condition: Any) -> int:
         query = select(JOBS).where((JOBS.c.state == "running") & condition)
+        with self.reading() as connection:
+            if connection.execute(query.limit(1)).first() is None:
+                return 0
         with self.writing() as connection:
             rows = connection.execute(query).all()
             for row in rows:
@@ -374,5 +377,6 @@ def _translated() -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise JobConflict(f"another submission took this job id at the same moment ({error.orig}).") from error
-    except OperationalError as error:
-        raise StoreUnavailable(f"the job database does not answer ({error.orig}). Nothing was changed.") from error
+    except (DBAPIError, TimeoutError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise StoreUnavailable(f"the job database does not answer ({reason}). Nothing was changed.") from error

@@ -21,7 +21,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from wan2_i2v.errors import Wan2I2VError, from_dict
+from wan2_i2v.errors import from_dict
 from wan2_i2v.events import Preview, Progress, Started
 from wan2_i2v.jobs import child
 from wan2_i2v.jobs.errors import StoreUnavailable, WorkerDied
@@ -31,6 +31,8 @@ from wan2_i2v.workspace import replacing
 
 log = logging.getLogger(__name__)
 
+FALSE_STARTS = 3
+"""Deaths in a row before a word about any job until the jobs are blamed for them."""
 PREVIEW = "preview.png"
 """The latest preview, in the job's folder."""
 
@@ -49,9 +51,10 @@ class Limits:
 
 @dataclass
 class _Hand:
-    """The batch in hand. `current` is the job that the child last spoke of."""
+    """The batch in hand, until the child says that it is idle. `current` is the job that the child last spoke of."""
 
     jobs: dict[str, StoredJob] = field(default_factory=dict)
+    taken: bool = False
     current: str | None = None
     doing: str = "starting"
     stopping: bool = False
@@ -70,10 +73,12 @@ class Worker:
         self._hand = _Hand()
         self._last_beat = self._last_lease = time.monotonic()
         self._heard = False
+        self._false_starts = 0
+        self._message: object | None = None
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._hand.jobs)
+        return self._hand.taken
 
     @property
     def pid(self) -> int | None:
@@ -87,6 +92,8 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop`. A database that does not answer is waited for."""
+        self._end_child()
+        self._hand, self._message = _Hand(), None
         recovered = self._patiently(lambda: self.store.recover(self.name))
         if recovered:
             log.info("%s goes on with %s jobs of its predecessor", self.name, recovered)
@@ -96,6 +103,8 @@ class Worker:
             except StoreUnavailable as error:
                 log.warning("%s", error)
                 self._ending.wait(self.limits.idle_poll)
+                # Nobody has listened meanwhile: that nothing was heard says nothing of the child.
+                self._last_beat = self._hand.last_event = time.monotonic()
         self._end_child()
         with contextlib.suppress(StoreUnavailable):
             for job in self._hand.jobs.values():
@@ -112,10 +121,12 @@ class Worker:
 
     def _turn(self) -> None:
         """One turn of the machine: claim when idle, else listen to the child and look after its leases."""
-        if not self._hand.jobs:
+        if not self._hand.taken:
             self._claim()
             return
         self._listen()
+        if self._message is not None:
+            return
         now = time.monotonic()
         if self._hand.jobs and now - self._last_lease > self.limits.beat:
             self._look_after()
@@ -128,13 +139,13 @@ class Worker:
             self.wake.wait(self.limits.idle_poll)
             self.wake.clear()
             return
-        self._hand = _Hand({job.id: job for job in jobs})
+        self._hand = _Hand({job.id: job for job in jobs}, taken=True)
         self._last_beat = self._last_lease = time.monotonic()
         works = tuple(child.Work(job.id, str(self.folder_of(job.id))) for job in jobs)
         try:
             self._child().send(child.Batch(works))
         except OSError:
-            self._bury("taking a batch")
+            self._message = self._death("taking a batch")
 
     def _child(self) -> Connection:
         """The line to a living child; spawned when there is none."""
@@ -155,23 +166,36 @@ class Worker:
                 self._connection.recv()
 
     def _listen(self) -> None:
-        """Receive what the child has said, or wait a moment for it."""
+        """Heed what the child has said, or wait a moment for it. What could not be written down is kept for the next turn."""
+        if self._message is None:
+            self._message = self._received()
+        if self._message is not None:
+            self._heed(self._message)
+            self._message = None
+
+    def _received(self) -> object | None:
         assert self._connection is not None
         try:
             if not self._connection.poll(min(0.2, self.limits.beat)):
-                return
-            message = self._connection.recv()
+                return None
+            message: object = self._connection.recv()
         except (EOFError, OSError):
-            self._bury(self._hand.doing)
-            return
+            return self._death(self._hand.doing)
         self._last_beat, self._heard = time.monotonic(), True
         if isinstance(message, child.Said):
             self._hand.last_event = self._last_beat
+        return message
+
+    def _heed(self, message: object) -> None:
+        """Write down what a message says; done again when the database did not answer."""
+        if isinstance(message, child.Said):
             self._tell(message.event)
         elif isinstance(message, child.Outcome):
             self._settle(message)
         elif isinstance(message, child.Idle):
             self._release_rest()
+        elif isinstance(message, WorkerDied):
+            self._bury(message)
 
     def _tell(self, event: Any) -> None:
         job = self._hand.jobs.get(event.job_id)
@@ -224,21 +248,28 @@ class Worker:
                 self._connection.send(child.Stop())
 
     def _check_alive(self, now: float) -> None:
-        if not self._hand.jobs:
+        if not self._hand.taken:
             return
         # A process that is being started beats only when its interpreter is up; until then the longer limit holds.
         silent = self._heard and now - self._last_beat > self.limits.silence
         if silent or now - self._hand.last_event > self.limits.stall:
-            self._bury(self._hand.doing, hung=True)
+            self._message = self._death(self._hand.doing, hung=True)
 
-    def _bury(self, doing: str, *, hung: bool = False) -> None:
-        """The child is dead or hangs. The job it was at is blamed (all, when it was at none); the others just wait."""
+    def _death(self, doing: str, *, hung: bool = False) -> WorkerDied:
+        """End what may be left of the child; how it ended."""
         self._end_child()
-        status = None if hung or self._process is None else self._process.exitcode
-        error: Wan2I2VError = WorkerDied(status, doing)
+        error = WorkerDied(None if hung or self._process is None else self._process.exitcode, doing)
         log.error("%s", error)
+        self._false_starts = self._false_starts + 1 if self._hand.current is None else 0
+        return error
+
+    def _bury(self, error: WorkerDied) -> None:
+        """The child is dead or hangs. The job it was at is blamed, the others just wait.
+
+        One that died before it was at any job did so for a reason of its own; when that repeats itself, all are blamed.
+        """
         for job in self._hand.jobs.values():
-            if self._hand.current in (None, job.id):
+            if job.id == self._hand.current or self._false_starts >= FALSE_STARTS:
                 self.store.died(job, error)
             else:
                 self.store.release(job)

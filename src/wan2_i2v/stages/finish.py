@@ -20,7 +20,7 @@ from wan2_i2v.media import metadata
 from wan2_i2v.record import Attempt, Record, Recovery, Verification
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.stages.base import Context, Job, Stage, no_model, one_step
-from wan2_i2v.workspace import save_json, sweep
+from wan2_i2v.workspace import make_folder, save_json, sweep
 
 PACKAGES = ("wan2-i2v", "torch", "diffusers", "transformers", "av")
 
@@ -72,7 +72,7 @@ def publish(job: Job, best: Record, attempts: tuple[Attempt, ...]) -> None:
     assert best.video is not None and best.verification is not None
     target = places.final_path(job.plan)
     places.check_sidecar(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     for path in (target, places.sidecar_path(target)):
         sweep(path)
     inside = {
@@ -152,7 +152,7 @@ def _versions() -> dict[str, str]:
 def _run(model: None, job: Job, context: Context) -> None:
     target = places.final_path(job.plan)
     places.check_sidecar(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     for path in (target, places.sidecar_path(target)):
         sweep(path)
     clip = places.clip_path(job.workspace, job.plan)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 
 from wan2_i2v.workspace import replacing
 
@@ -14,7 +15,10 @@ from wan2_i2v.workspace import replacing
 def save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors of any device atomically; a reader sees the old file or the new one, never a part."""
     with replacing(path) as temporary:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        # Not save_file: it writes beside `temporary`, under a name that nobody would sweep after a kill.
+        temporary.write_bytes(
+            serialized({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+        )
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,144 @@
+"""1,000 jobs from 32 clients in parallel, and how long a submission and /health take WHILE a job computes.
+
+A real server (`wan2-i2v serve`, SQLite, `mini`) computes all the while. Each client is a process's thread with a connection of
+its own; every job is submitted twice under its id, as by a client that lost the answer. /health is asked by one more client,
+twenty times a second. Goes out, as the last line of stdout, one JSON object with percentiles in milliseconds and the load of
+the machine, which decides them as much as the server does.
+
+    python benchmarks/load.py [--jobs 1000] [--clients 32] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from requests_http import png
+from servers import LiveServer, until
+
+SETTINGS = {"prompt": "pan left", "num_frames": 5, "width": 64, "height": 64, "num_inference_steps": 2}
+HEALTH_PAUSE = 0.05
+
+
+class Health:
+    """Asks /health in a thread of its own; `seconds` holds what each answer took while a job was computing."""
+
+    def __init__(self, server: LiveServer) -> None:
+        self._server, self._ending = server, threading.Event()
+        self.seconds: list[float] = []
+        self.idle = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Health:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with httpx2.Client(base_url=self._server.url, timeout=60, trust_env=False) as client:
+            while not self._ending.wait(HEALTH_PAUSE):
+                begin = time.perf_counter()
+                answer = client.get("/health")
+                taken = time.perf_counter() - begin
+                if answer.json()["jobs"]["inProgress"]:
+                    self.seconds.append(taken)
+                else:
+                    self.idle += 1
+
+
+def submit(server: LiveServer, picture: str, numbers: Sequence[int]) -> tuple[list[float], Counter[int]]:
+    """One client's submissions, each twice: seconds of the first ones, and how often each status was answered."""
+    taken: list[float] = []
+    statuses: Counter[int] = Counter()
+    with httpx2.Client(base_url=server.url, timeout=300, trust_env=False) as client:
+        client.get("/healthz")
+        for number in numbers:
+            body = {"picture": picture, "settings": SETTINGS | {"seed": number}, "job_id": f"job-{number}"}
+            begin = time.perf_counter()
+            statuses[client.post("/api/jobs", json=body).status_code] += 1
+            taken.append(time.perf_counter() - begin)
+            statuses[client.post("/api/jobs", json=body).status_code] += 1
+    return taken, statuses
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Milliseconds, with the number of measurements."""
+    ordered = sorted(seconds)
+    at = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+    found = {
+        name: round(1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))], 1) for name, part in at.items()
+    }
+    return found | {"count": len(ordered)}
+
+
+def run(root: Path, model: str, jobs: int, clients: int) -> dict[str, Any]:
+    """The whole measurement below `root`."""
+    # A client may ask 50 times a second; here one address stands for 32 clients.
+    limits = {"WAN2_I2V_REQUESTS_PER_SECOND": "100000", "WAN2_I2V_BURST": "100000"}
+    server = LiveServer(root, model, **limits).start()
+    try:
+        picture = server.upload(png(64, 64))
+        for number in range(4):
+            settings = SETTINGS | {"num_inference_steps": 200, "seed": number}
+            server.submit(picture, settings, f"computes-{number}", priority=9).raise_for_status()
+        until(lambda: (server.job("computes-0")["stage"] or "").startswith("denoise"))
+        before, begin = os.getloadavg()[0], time.monotonic()
+        with Health(server) as health, ThreadPoolExecutor(clients) as pool:
+            shares = [range(client, jobs, clients) for client in range(clients)]
+            told = list(pool.map(lambda numbers: submit(server, picture, numbers), shares))
+        seconds = time.monotonic() - begin
+        known = Counter(job["id"] for job in server.all_jobs() if job["id"].startswith("job-"))
+    finally:
+        server.stop()
+    statuses = sum((statuses for _, statuses in told), Counter())
+    return {
+        "jobs": jobs,
+        "clients": clients,
+        "accepted": statuses[201],
+        "answered_again": statuses[200],
+        "other_answers": {str(status): count for status, count in statuses.items() if status not in (200, 201)},
+        "stored_once": sum(count == 1 for count in known.values()),
+        "submit_ms": percentiles([one for taken, _ in told for one in taken]),
+        "health_ms": percentiles(health.seconds or [float("nan")]),
+        "health_while_idle": health.idle,
+        "jobs_per_second": round(jobs / seconds, 1),
+        "load_before": round(before, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as folder:
+        result = run(Path(folder), args.model, args.jobs, args.clients)
+    result |= {"date": date.today().isoformat(), "cores": os.cpu_count(), "load_after": round(os.getloadavg()[0], 1)}
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+    raise SystemExit(result["accepted"] != args.jobs or result["stored_once"] != args.jobs)
+
+
+if __name__ == "__main__":
+    main()
