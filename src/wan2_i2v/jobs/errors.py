@@ -4,6 +4,7 @@ Wan2I2VError
 ├── JobConflict       job_conflict       409  the id belongs to a different job, or the job is in the wrong state
 ├── QueueFull         queue_full         429  too many jobs wait; `retry_after` seconds
 ├── StoreUnavailable  store_unavailable  503  the database does not answer; `retry_after` seconds
+├── StoreMismatch     store_mismatch     500  the database is of a later version, or another program's
 ├── DeviceBusy        device_busy        503  another process owns the device
 ├── WorkerDied        worker_died        500  the process that computes ended; `exit_status`
 └── SetAside          set_aside          500  a job ended its worker too often; retry it by hand
@@ -28,6 +29,10 @@ class QueueFull(Wan2I2VError):
 class StoreUnavailable(Wan2I2VError):
     code, http_status = "store_unavailable", 503
     retry_after = 5
+
+
+class StoreMismatch(Wan2I2VError):
+    code = "store_mismatch"
 
 
 class DeviceBusy(Wan2I2VError):

@@ -18,12 +18,12 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
 from wan2_i2v.errors import JobNotFound, Wan2I2VError
-from wan2_i2v.jobs import outbox
+from wan2_i2v.jobs import outbox, schema
 from wan2_i2v.jobs import state as states
 from wan2_i2v.jobs.errors import JobConflict, QueueFull, SetAside, StoreUnavailable
 from wan2_i2v.jobs.job import NewJob, StoredEvent, StoredJob, from_row
 from wan2_i2v.jobs.state import TERMINAL, Move, State
-from wan2_i2v.jobs.tables import EVENTS, JOBS, LOCK_WAIT_SECONDS, METADATA, lock_writers, open_engine
+from wan2_i2v.jobs.tables import EVENTS, JOBS, LOCK_WAIT_SECONDS, lock_writers, open_engine
 
 MAX_DEATHS = 3
 """A job that ended its worker this often is set aside."""
@@ -39,8 +39,12 @@ class Store:
     ) -> None:
         self._engine = open_engine(url, lock_wait)
         self._clock = clock
-        with self.writing() as connection:
-            METADATA.create_all(connection)
+        try:
+            with self.writing() as connection:
+                schema.prepare(connection)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         self._engine.dispose()
