@@ -24,7 +24,7 @@ import torch
 from wan2_i2v import memory
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.geometry import WAN_SIZES, LatentShape, latent_shape
-from wan2_i2v.models import causal_vae, lean, residency
+from wan2_i2v.models import causal_vae, lean, residency, strips
 from wan2_i2v.models.formats.architecture import skeleton
 from wan2_i2v.models.formats.opening import compute_dtype, set_parameter
 from wan2_i2v.models.tracing import Trace
@@ -128,17 +128,25 @@ def trace_text(dtype: torch.dtype, *, streamed: bool) -> int:
     return trace.peak
 
 
-def trace_vae(shape: LatentShape, frames: int, dtype: torch.dtype, stage: str) -> int:
-    """Peak bytes of the VAE on a clip; three chunks are as many as all."""
+def trace_vae(shape: LatentShape, frames: int, dtype: torch.dtype, stage: str, parts: int = 1) -> int:
+    """Peak bytes of the VAE on a clip, whole or one of `parts` strips; three chunks are as many as all."""
     module = skeleton("vae", {}).to(dtype)
     with torch.inference_mode(), Trace() as trace:
         trace.count(*module.parameters())
         few = LatentShape(min(shape.frames, 4), shape.height, shape.width)
         if stage == "image":
             image = torch.empty(1, 3, shape.height * 8, shape.width * 8, dtype=dtype, device="meta")
-            causal_vae.encode_canvas(module, causal_vae.Given(image), min(frames, 13))
+            given = causal_vae.Given(image)
+            if parts > 1:
+                strips.encode_canvas(module, given, min(frames, 13), parts)
+            else:
+                causal_vae.encode_canvas(module, given, min(frames, 13))
         else:
-            for chunk in causal_vae.decode_stream(module, torch.empty(few.tensor, dtype=dtype, device="meta")):
+            latents = torch.empty(few.tensor, dtype=dtype, device="meta")
+            dim, cuts = strips.cut(latents.shape, parts)
+            whole = causal_vae.decode_stream(module, latents)
+            middle = strips.decode_strip(module, latents, dim, cuts[len(cuts) // 2])
+            for chunk in whole if parts == 1 else middle:
                 del chunk
     return trace.peak
 
@@ -163,6 +171,18 @@ def compare_texts() -> list[dict[str, Any]]:
     return rows
 
 
+def compare_strips() -> list[dict[str, Any]]:
+    """The VAE on a picture that is cut in strips."""
+    shape, rows = latent_shape(121, 720, 1280), []
+    vae = memory.vae_of(row_of(4), 2)
+    weights = 2 * row_of(4).vae_parameters
+    for stage, parts in product(("image", "decode"), memory.STRIPS[1:]):
+        predicted = weights + memory.vae_activations(vae, stage, shape, parts) * memory.MARGIN
+        traced = trace_vae(shape, 121, torch.bfloat16, stage, parts)
+        rows.append(compare(f"strips of 1280×720×121 {stage} {parts}", predicted / memory.GIB, traced))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
@@ -180,7 +200,7 @@ def main() -> None:
         stages = {peak.stage: peak.memory_gib for peak in memory.peaks(small, shape, frames, device, guided=False)}
         for stage in ("image", "decode"):
             rows.append(compare(f"{clip} {stage}", stages[stage], trace_vae(shape, frames, dtype, stage)))
-    rows += compare_texts()
+    rows += [*compare_texts(), *compare_strips()]
     shape, device = latent_shape(121, 720, 1280), DeviceFacts("cuda:0", "8 GB", 8 * 2**30, 32 * 2**30, "bfloat16")
     whole = row_of(40)
     planned = {peak.stage: peak for peak in memory.peaks(whole, shape, 121, device, guided=False)}["denoise high"]

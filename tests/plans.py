@@ -53,6 +53,9 @@ def row(path: Path = Path("checkpoint"), **changes: Any) -> ModelRow:
         "text_dim": 4096,
         "vae_base_dim": 16,
         "vae_patch": 2,
+        "vae_levels": (1, 2, 2),
+        "vae_temporal": (True, True),
+        "vae_blocks": 1,
     }
     return ModelRow(**(known | changes))
 
@@ -74,6 +77,9 @@ def a14b(stored: str = "bf16", **changes: Any) -> ModelRow:
         "num_layers": 40,
         "vae_base_dim": 96,
         "vae_patch": 1,
+        "vae_levels": (1, 2, 4, 4),
+        "vae_temporal": (False, True, True),
+        "vae_blocks": 2,
         "packed_bytes": A14B_PACKED[stored],
     }
     return row(**(known | changes))

@@ -86,6 +86,14 @@ def test_1280x720_of_121_frames_needs_at_most_7_2_gib_when_streamed():
     assert max(peak.memory_gib for peak in found.values()) <= 7.2
 
 
+def test_a_picture_that_is_too_large_for_the_vae_is_cut_in_the_fewest_strips_that_fit():
+    roomy, small = (peaks_of(A14B, 73, 1536, 2048, plans.card(gib, 64)) for gib in (24, 16))
+    assert (roomy["decode"].strips, small["decode"].strips) == (1, 2)
+    assert small["decode"].memory_gib < min(15.4, roomy["decode"].memory_gib)
+    with pytest.raises(DoesNotFit, match=r"frames at this size|at this length"):
+        peaks_of(A14B, 121, 4096, 4096, plans.card(12, 64))
+
+
 def test_a_roomy_card_keeps_the_whole_expert():
     assert peaks_of(A14B, device=CARD)["denoise high"].residency == "resident"
 

@@ -7,6 +7,7 @@ Comes in: sizes. Goes out: bytes. Each function walks the same steps as the code
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from wan2_i2v.geometry import LatentShape
 
@@ -15,6 +16,8 @@ BANDS = 4
 FLOAT = 4
 TEXT_TOKENS = 512
 INPUT_CHANNELS = 36
+GIVEN_CHUNKS = 16
+"""Of a canvas cut in strips, how many chunks give features of their own, with some to spare."""
 
 
 @dataclass
@@ -84,6 +87,44 @@ class Vae:
     blocks: int
     patch: int
     element: int
+
+    @property
+    def decoder_margin(self) -> int:
+        """Latent rows beyond a strip that its pixels depend on (`strips.decoder_margin`)."""
+        reach = 1
+        for level in reversed(range(len(self.levels))):
+            reach = (-(-(reach + 1) // 2) if level < len(self.levels) - 1 else reach) + 2 * (self.blocks + 1)
+        return reach
+
+    @property
+    def encoder_margin(self) -> int:
+        """Latent rows beyond a strip that share pixels with it (`strips.encoder_margin`)."""
+        reach = 0
+        for level in reversed(range(len(self.levels))):
+            reach = (2 * reach + 1 if level < len(self.levels) - 1 else reach) + 2 * self.blocks
+        return -(-(reach + 1) // (1 << (len(self.levels) - 1)))
+
+    def repeated(self, latent: LatentShape, strips: int, margin: int) -> float:
+        """How often a position is computed on average where the picture is cut in `strips` with `margin`; 1 if not."""
+        band, _ = _band(latent, strips, margin)
+        return strips * float(band.height * band.width) / (latent.height * latent.width) if strips > 1 else 1.0
+
+    def decode_strips_peak(self, latent: LatentShape, strips: int) -> int:
+        """The same where the picture is cut in `strips`, which see a margin: the middle's output is there whole, and a
+        strip's own pixels are copied."""
+        band, own = _band(latent, strips, self.decoder_margin)
+        scale = self.patch * 2 ** (len(self.levels) - 1)
+        middle = self.base * self.levels[-1] * (1 + 5 * HISTORY) * latent.height * latent.width
+        pixels = 3 * frames_of(self.temporal) * own * scale**2
+        return self.decode_peak(band) + int((middle + pixels + _product(latent.tensor)) * self.element)
+
+    def encode_strips_peak(self, latent: LatentShape, strips: int) -> int:
+        """The same where the picture is cut in `strips`: the canvas and what the strips gave before are there whole."""
+        band, _ = _band(latent, strips, self.encoder_margin)
+        scale = 2 ** (len(self.levels) - 1)
+        canvas = 6 * 3 * self.patch**2 * scale**2
+        features = self.base * self.levels[-1] * GIVEN_CHUNKS
+        return self.encode_peak(band) + int((canvas + features) * latent.height * latent.width * self.element)
 
     def decode_peak(self, latent: LatentShape) -> int:
         """Bytes of decoding a later chunk: all histories are there, four frames come out."""
@@ -241,6 +282,15 @@ class _Walk:
 def frames_of(temporal: tuple[bool, ...]) -> int:
     """Frames of one later chunk."""
     return int(2 ** sum(temporal))
+
+
+def _band(latent: LatentShape, strips: int, margin: int) -> tuple[LatentShape, int]:
+    """The widest strip with its margin on both sides, and the latent positions of its own part: `strips.cut`."""
+    longer, shorter = max(latent.height, latent.width), min(latent.height, latent.width)
+    count = min(strips, longer)
+    edges = [longer * index // count for index in range(count + 1)]
+    wide = max(min(longer, stop + margin) - max(0, start - margin) for start, stop in pairwise(edges))
+    return LatentShape(latent.frames, shorter, wide), -(-longer // count) * shorter
 
 
 def _history(channels: int, height: int, width: int) -> int:

@@ -11,12 +11,10 @@ kernel a library picks, so results may differ in the last bits; portions are the
 
 from __future__ import annotations
 
-from wan2_i2v.memory import StagePeak
+from wan2_i2v.memory import STRIPS, StagePeak
 
 PORTIONS = ((4096, 4), (2048, 8), (512, 40))
 """Tokens of a chunk and groups of heads, from fast to sparing."""
-
-MOST_STRIPS = 8
 
 AGAIN = "once more, everything else freed"
 
@@ -24,7 +22,7 @@ AGAIN = "once more, everything else freed"
 def leaner(peak: StagePeak, *, is_cuda: bool) -> StagePeak | None:
     """The next leaner way after `peak`, None when it is the leanest."""
     if peak.stage in ("image", "decode"):
-        return None if peak.strips >= MOST_STRIPS else peak.model_copy(update={"strips": peak.strips * 2})
+        return None if peak.strips >= STRIPS[-1] else peak.model_copy(update={"strips": peak.strips * 2})
     portion = _smaller_portion(peak, is_cuda=is_cuda)
     if portion is not None:
         return portion

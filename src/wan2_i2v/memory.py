@@ -104,6 +104,9 @@ CHOICES = tuple(
 )
 """From fast to sparing, for cards."""
 
+STRIPS = (1, 2, 4, 8)
+"""Into how many parts the VAE's picture may be cut."""
+
 CPU_CHOICES = tuple(choice.model_copy(update={"chunk_tokens": 1024}) for choice in CHOICES)
 """On a CPU a chunk of a small model stays in the processor's cache."""
 
@@ -180,23 +183,37 @@ def _too_much(result: tuple[StagePeak, ...], room: Room) -> str:
 
 def _stages(model: ModelRow, shape: LatentShape, room: Room, texts: int) -> tuple[StagePeak, ...]:
     device = room.device
-    size = bytes_of(device.dtype)
-    vae = vae_of(model, size)
-    weights = model.vae_parameters * size
     found = (
         _text(model, room),
-        room.corrected(_peak("image", weights, vae.encode_peak(shape) * MARGIN, device)),
+        _vae("image", model, shape, room),
         *(_denoise(f"denoise {expert}", model, shape, room, texts) for expert in model.experts),
-        room.corrected(_peak("decode", weights, vae.decode_peak(shape) * MARGIN, device)),
+        _vae("decode", model, shape, room),
     )
     return tuple(_with_ram(peak, found[0], model, shape, device) for peak in found)
 
 
 def vae_of(model: ModelRow, element: int) -> Vae:
-    """The VAE's dimensions: Wan 2.1's, or with pixel patches those of the embedded model."""
-    if model.vae_patch > 1:
-        return Vae(model.vae_base_dim, (1, 2, 2), (True, True), 1, model.vae_patch, element)
-    return Vae(model.vae_base_dim, (1, 2, 4, 4), (False, True, True), 2, 1, element)
+    """The VAE's dimensions."""
+    return Vae(model.vae_base_dim, model.vae_levels, model.vae_temporal, model.vae_blocks, model.vae_patch, element)
+
+
+def _vae(stage: str, model: ModelRow, shape: LatentShape, room: Room) -> StagePeak:
+    """The picture whole where that fits, else in the fewest strips that fit, or the most."""
+    size = bytes_of(room.device.dtype)
+    for strips in STRIPS:
+        activations = vae_activations(vae_of(model, size), stage, shape, strips) * MARGIN
+        peak = room.corrected(_peak(stage, model.vae_parameters * size, activations, room.device))
+        if peak.memory_gib * GIB <= room.bytes:
+            break
+    return peak.model_copy(update={"strips": strips})
+
+
+def vae_activations(vae: Vae, stage: str, shape: LatentShape, strips: int) -> int:
+    """Bytes of the stage `image` or `decode` beside the VAE's weights."""
+    whole, cut = (
+        (vae.encode_peak, vae.encode_strips_peak) if stage == "image" else (vae.decode_peak, vae.decode_strips_peak)
+    )
+    return whole(shape) if strips == 1 else cut(shape, strips)
 
 
 def _denoise(stage: str, model: ModelRow, shape: LatentShape, room: Room, texts: int) -> StagePeak:

@@ -59,6 +59,8 @@ class ModelRow:
 
     `files` None means that they are not all here: such a row can be planned and not run. `boundary_ratio` None means one
     merged expert. `sizes` are the (width, height) offered when the user names none, from large to small.
+    `vae_levels` are its channels at each size over `vae_base_dim`, from the full size down; `vae_temporal` tells which step
+    between two sizes halves time too, `vae_blocks` how many residual blocks each has: Wan 2.1's if nothing else is said.
     `packed_bytes` is what an expert's weights take as stored when that is fp8 or GGUF, 0 when they are floats;
     `lora_bytes` what a job's LoRAs add to an expert.
     """
@@ -82,6 +84,9 @@ class ModelRow:
     vae_patch: int
     packed_bytes: int = 0
     lora_bytes: int = 0
+    vae_levels: tuple[int, ...] = (1, 2, 4, 4)
+    vae_temporal: tuple[bool, ...] = (False, True, True)
+    vae_blocks: int = 2
 
     @property
     def path(self) -> Path | None:

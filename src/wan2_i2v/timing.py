@@ -98,9 +98,9 @@ def _work(model: ModelRow, clip: Clip, peak: StagePeak) -> float:
         case "text":
             return work.text(model, clip.texts)
         case "image":
-            return work.encode(vae, clip.shape)
+            return work.encode(vae, clip.shape) * vae.repeated(clip.shape, peak.strips, vae.encoder_margin)
         case "decode":
-            return work.decode(vae, clip.shape)
+            return work.decode(vae, clip.shape) * vae.repeated(clip.shape, peak.strips, vae.decoder_margin)
         case _:
             return denoise_work(model, clip.shape, clip.calls.get(peak.stage, Calls(0)))
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from wan2_i2v.models import causal_vae, strips
+import plans
+from wan2_i2v import memory
+from wan2_i2v.models import catalog, causal_vae, strips
 from wan2_i2v.models.catalog import MINI
 
 
@@ -59,6 +61,12 @@ def test_the_published_layers_agree_to_the_last_digits(published):
 def test_margins_are_those_of_the_layers(published):
     """No smaller margin gives the same values, so none is larger than it must be by more than rounding up."""
     assert (strips.decoder_margin(published), strips.encoder_margin(published)) == (13, 9)
+
+
+def test_the_memory_plan_knows_the_margins(published, mini):
+    for vae, row in ((published, plans.a14b()), (mini, catalog.find("mini"))):
+        known = memory.vae_of(row, 4)
+        assert (known.decoder_margin, known.encoder_margin) == (strips.decoder_margin(vae), strips.encoder_margin(vae))
 
 
 def test_a_side_is_cut_into_even_parts_once_per_row():

@@ -7,7 +7,7 @@ import torch
 
 from wan2_i2v.footprint import Transformer, Vae
 from wan2_i2v.geometry import latent_shape
-from wan2_i2v.models import causal_vae, lean
+from wan2_i2v.models import causal_vae, lean, strips
 from wan2_i2v.models.formats.architecture import skeleton
 from wan2_i2v.models.tracing import Trace
 
@@ -67,5 +67,10 @@ def test_predicted_vae_peaks_are_near_the_traced_ones(patch):
     with torch.inference_mode(), Trace() as decoding:
         for _ in causal_vae.decode_stream(module, torch.empty(shape.tensor, device="meta")):
             pass
+    with torch.inference_mode(), Trace() as strip:
+        dim, parts = strips.cut(torch.Size(shape.tensor), 4)
+        for _ in strips.decode_strip(module, torch.empty(shape.tensor, device="meta"), dim, parts[1]):
+            pass
+    assert 0.97 <= vae.decode_strips_peak(shape, 4) / strip.peak <= 1.1
     assert 0.97 <= vae.encode_peak(shape) / encoding.peak <= 1.1
     assert 0.97 <= vae.decode_peak(shape) / decoding.peak <= 1.1

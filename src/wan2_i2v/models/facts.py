@@ -71,6 +71,7 @@ def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
         text_dim=expert["text_dim"],
         vae_base_dim=config["vae"]["base_dim"],
         vae_patch=config["vae"].get("patch_size") or 1,
+        **_vae_levels(config["vae"]),
         packed_bytes=max(_packed_bytes(headers[part], identities[part]) for part in headers if _is_expert(part)),
     )
 
@@ -139,6 +140,13 @@ def _is_expert(part: str) -> bool:
 def _config(files: ModelFiles, part: str) -> dict[str, Any] | None:
     file = files.config_file(part)
     return None if file is None else _json(file)
+
+
+def _vae_levels(vae: Mapping[str, Any]) -> dict[str, Any]:
+    """What a VAE's configuration says of its sizes; nothing where that is Wan 2.1's."""
+    names = {"dim_mult": "vae_levels", "temperal_downsample": "vae_temporal", "num_res_blocks": "vae_blocks"}
+    told = {field: vae[name] for name, field in names.items() if name in vae}
+    return {field: tuple(value) if isinstance(value, list) else value for field, value in told.items()}
 
 
 def _check_architecture(path: Path, expert: Mapping[str, Any]) -> None:

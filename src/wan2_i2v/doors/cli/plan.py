@@ -226,6 +226,6 @@ def _stages(plan: JobPlan) -> Table:
 def _held(peak: StagePeak) -> str:
     """How a stage's weights are held."""
     if peak.residency == "resident":
-        return "resident"
+        return "resident" if peak.strips == 1 else f"resident, the picture in {peak.strips} strips"
     kept = f", {peak.resident_blocks} blocks resident" if peak.resident_blocks else ""
     return f"streamed from {'RAM' if peak.streams_from == 'ram' else 'disk'}{kept}"
