@@ -236,5 +236,33 @@ def test_list(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["pair"]["missing"] == ["small.safetensors"]
     assert rows["a14b-gguf"]["variants"][0] == "Q4_K_M"
     assert not rows["a14b-fp8"]["here"] and rows["a14b-fp8"]["bytes"] > 35e9
+    fp8 = rows["a14b-fp8"]
+    assert (fp8["experts"], fp8["boundary"], fp8["recipe"]) == (2, 0.9, "official")
+    assert [len(file["sha256"]) for file in fp8["files"]] == [64] * 4
+    assert (rows["rapid-aio"]["experts"], rows["rapid-aio"]["boundary"]) == (1, None)
+    assert rows["mini"]["bytes"] > 1e6
+    assert rows["lightx2v"]["recipe"] == "lightx2v"
     assert main(["models", "list"]) == 0
     assert "rapid-aio" in capsys.readouterr().out
+
+
+def test_a_row_that_cannot_be_used_says_why_and_spoils_no_other(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('[models.mine]\ncheckpoint = "/nowhere/a.safetensors"\n', encoding="utf-8")
+    monkeypatch.setenv("WAN2_I2V_MODELS_FILE", str(own))
+    assert main(["models", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert not rows["mine"]["here"] and "/nowhere/a.safetensors" in rows["mine"]["problem"]
+    assert rows["mini"]["here"] and not rows["mini"]["problem"]
+    assert main(["models", "list"]) == 0
+    assert "unusable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["pull", "rm"])
+def test_what_is_part_of_the_package_is_neither_pulled_nor_removed(
+    command: str, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", command, "mini"]) == CheckpointError.exit_code
+    assert "part of the package" in capsys.readouterr().err

@@ -53,6 +53,10 @@ def entries(name: str) -> list[FileEntry]:
     if base in known.loras:
         named = known.loras[base].roles().values()
         return [known.files[each] for each in named if each in known.files]
+    if base in catalog.BUILTIN:
+        raise CheckpointError(
+            f"{base!r} is part of the package: it is always here, and can neither be pulled nor removed."
+        )
     if base not in known.models:
         raise CheckpointError(f"{name!r} is not in the catalog. {nearest(name, [*known.models, *known.loras])}")
     if known.models[base].repo:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from wan2_i2v.doors.cli import output
 from wan2_i2v.doors.cli.output import AsJson, Quiet
 
 if TYPE_CHECKING:
-    from wan2_i2v.models.book import FileEntry
+    from wan2_i2v.models.book import Book, FileEntry
     from wan2_i2v.models.download import Report
+    from wan2_i2v.rows import ModelFiles
 
 app = typer.Typer(help="List, get, check and remove checkpoints and LoRAs.", no_args_is_help=True)
 
@@ -53,9 +56,11 @@ def list_models(comfyui_models: ComfyUI = None, json: AsJson = False) -> int:
         return 0
     table = Table("name", "here", "size", "licence", "what", box=None)
     for row in rows:
-        size = f"{row['bytes'] / 1e9:.1f} GB" if row["bytes"] else "?"
-        here = "yes" if row["here"] else f"no: {len(row['missing'])} missing" if row["missing"] else "no"
-        table.add_row(row["name"], here, size, row["licence"], row["title"])
+        amount = row["bytes"]
+        size = f"{amount / 1e9:.1f} GB" if amount >= 1e8 else f"{amount / 1e6:.0f} MB" if amount else "?"
+        why_not = "unusable" if row["problem"] else f"{len(row['missing'])} missing" if row["missing"] else ""
+        here = "yes" if row["here"] else f"no: {why_not}".removesuffix(": ")
+        table.add_row(row["name"], here, size, row["licence"], escape(row["problem"] or row["title"]))
     output.console().print(table)
     return 0
 
@@ -66,31 +71,53 @@ def _rows() -> Iterator[dict[str, Any]]:
 
     known = book()
     for name in catalog.names():
-        base = name.partition(":")[0]
-        entry = known.models.get(base)
-        row: dict[str, Any] = {
-            "name": name,
-            "kind": "model",
-            "title": "found in ComfyUI's folders",
-            "licence": "",
-            "bytes": 0,
-        }
-        row |= {"here": True, "missing": [], "variants": []}
-        if name in catalog.BUILTIN:
-            row |= {"title": "the embedded small model", "licence": "Apache-2.0"}
-        if entry:
-            files = [] if entry.repo or entry.folder else list(catalog.files_of(known, base, "").values())
-            row |= {"title": entry.title, "licence": entry.licence, "bytes": sum(file.bytes for file in files)}
-            row |= {"missing": catalog.missing(name), "variants": list(entry.variants)}
-            row["here"] = catalog.look(name).files is not None
-        yield row
+        yield _model(known, name)
     for name, lora in known.loras.items():
         files = [known.files[each] for each in lora.roles().values() if each in known.files]
         absent = [file.name for file in files if shelf.locate(file) is None]
         yield {
             "name": name, "kind": "lora", "title": lora.title, "licence": lora.licence, "bytes": sum(f.bytes for f in files),
-            "here": not absent, "missing": absent, "variants": [],
+            "here": not absent, "missing": absent, "variants": [], "recipe": lora.recipe, "files": _told(files),
+            "problem": "",
         }  # fmt: skip
+
+
+def _model(known: Book, name: str) -> dict[str, Any]:
+    """A row of the list. One whose files cannot be used says why, and spoils no other."""
+    from wan2_i2v.errors import CheckpointError
+    from wan2_i2v.models import catalog
+    from wan2_i2v.models.book import distinct
+
+    row: dict[str, Any] = {"name": name, "kind": "model", "title": "found in ComfyUI's folders", "licence": ""}
+    row |= {"bytes": 0, "here": False, "missing": [], "variants": [], "files": [], "problem": ""}
+    try:
+        found = catalog.look(name)
+    except CheckpointError as error:
+        row["problem"] = str(error)
+    else:
+        row |= {"here": found.files is not None, "bytes": _bytes_here(found.files), "experts": len(found.experts)}
+        row |= {"boundary": found.boundary_ratio, "recipe": found.default_recipe}
+    if name in catalog.BUILTIN:
+        return row | {"title": "the embedded small model", "licence": "Apache-2.0"}
+    entry = known.models.get(name)
+    if entry is None:
+        return row
+    files = [] if entry.repo or entry.folder else distinct(catalog.files_of(known, name, "").values())
+    row |= {"title": entry.title, "licence": entry.licence, "files": _told(files), "variants": list(entry.variants)}
+    return row | {"missing": catalog.missing(name), "bytes": sum(file.bytes for file in files) or row["bytes"]}
+
+
+def _told(files: Iterable[FileEntry]) -> list[dict[str, Any]]:
+    """What the catalog knows of each file; 0 bytes and an empty hash are not known."""
+    return [file.model_dump(include={"repo", "path", "bytes", "sha256"}) for file in files]
+
+
+def _bytes_here(files: ModelFiles | None) -> int:
+    """Bytes of the weights of a checkpoint that is here."""
+    found: set[Path] = set()
+    for place in files.parts().values() if files else ():
+        found |= {file for file in place.rglob("*") if file.is_file()} if place.is_dir() else {place}
+    return sum(file.stat().st_size for file in found)
 
 
 @app.command()
