@@ -16,7 +16,7 @@ BANDS = 4
 FLOAT = 4
 TEXT_TOKENS = 512
 INPUT_CHANNELS = 36
-GIVEN_CHUNKS = 16
+GIVEN_CHUNKS = 8
 """Of a canvas cut in strips, how many chunks give features of their own, with some to spare."""
 
 
@@ -122,9 +122,10 @@ class Vae:
         """The same where the picture is cut in `strips`: the canvas and what the strips gave before are there whole."""
         band, _ = _band(latent, strips, self.encoder_margin)
         scale = 2 ** (len(self.levels) - 1)
-        canvas = 6 * 3 * self.patch**2 * scale**2
-        features = self.base * self.levels[-1] * GIVEN_CHUNKS
-        return self.encode_peak(band) + int((canvas + features) * latent.height * latent.width * self.element)
+        area, beyond = latent.height * latent.width, latent.height * latent.width - band.height * band.width
+        canvas = 6 * 3 * self.patch**2 * scale**2 * beyond
+        features = self.base * self.levels[-1] * GIVEN_CHUNKS * area
+        return self.encode_peak(band) + int((canvas + features) * self.element)
 
     def decode_peak(self, latent: LatentShape) -> int:
         """Bytes of decoding a later chunk: all histories are there, four frames come out."""
