@@ -37,6 +37,7 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m wan2_i2v.doors.cli.reference > docs/cli.md
 	$(BIN)/python -m wan2_i2v.doors.cli.grid_page docs/memory.md
+	$(BIN)/python -m wan2_i2v.doors.http.reference docs/http.md
 
 train-mini: $(STAMP)
 	$(BIN)/python -m training

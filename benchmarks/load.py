@@ -1,11 +1,10 @@
 """1,000 jobs from 32 clients in parallel, and how long a submission and /health take WHILE a job computes.
 
-A real server (`wan2-i2v serve`, SQLite, `mini`) computes all the while. Each client is a process's thread with a connection of
-its own; every job is submitted twice under its id, as by a client that lost the answer. /health is asked by one more client,
+A real server (`wan2-i2v serve`, SQLite, `mini`) computes all the while. Each client is a thread with a connection of its own; every job is submitted twice under its id, as by a client that lost the answer. /health is asked by one more client,
 twenty times a second. Goes out, as the last line of stdout, one JSON object with percentiles in milliseconds and the load of
 the machine, which decides them as much as the server does.
 
-    python benchmarks/load.py [--jobs 1000] [--clients 32] [--out FILE]
+    python benchmarks/load.py [--jobs 1000] [--clients 32] [--per-second 20] [--out FILE]
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import threading
@@ -29,7 +29,7 @@ import httpx2
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from requests_http import png
-from servers import LiveServer, until
+from servers import LiveServer, serving, until
 
 SETTINGS = {"prompt": "pan left", "num_frames": 5, "width": 64, "height": 64, "num_inference_steps": 2}
 HEALTH_PAUSE = 0.05
@@ -64,13 +64,18 @@ class Health:
                     self.idle += 1
 
 
-def submit(server: LiveServer, picture: str, numbers: Sequence[int]) -> tuple[list[float], Counter[int]]:
-    """One client's submissions, each twice: seconds of the first ones, and how often each status was answered."""
+def submit(server: LiveServer, picture: str, numbers: Sequence[int], pause: float) -> tuple[list[float], Counter[int]]:
+    """One client's submissions, each twice: seconds of the first ones, and how often each status was answered.
+
+    Between two of them it thinks, for `pause` seconds on average.
+    """
+    dice = random.Random(numbers[0] if numbers else 0)
     taken: list[float] = []
     statuses: Counter[int] = Counter()
     with httpx2.Client(base_url=server.url, timeout=300, trust_env=False) as client:
         client.get("/healthz")
         for number in numbers:
+            time.sleep(dice.expovariate(1 / pause))
             body = {"picture": picture, "settings": SETTINGS | {"seed": number}, "job_id": f"job-{number}"}
             begin = time.perf_counter()
             statuses[client.post("/api/jobs", json=body).status_code] += 1
@@ -89,25 +94,23 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     return found | {"count": len(ordered)}
 
 
-def run(root: Path, model: str, jobs: int, clients: int) -> dict[str, Any]:
-    """The whole measurement below `root`."""
-    # A client may ask 50 times a second; here one address stands for 32 clients.
-    limits = {"WAN2_I2V_REQUESTS_PER_SECOND": "100000", "WAN2_I2V_BURST": "100000"}
-    server = LiveServer(root, model, **limits).start()
-    try:
-        picture = server.upload(png(64, 64))
-        for number in range(4):
-            settings = SETTINGS | {"num_inference_steps": 200, "seed": number}
-            server.submit(picture, settings, f"computes-{number}", priority=9).raise_for_status()
-        until(lambda: (server.job("computes-0")["stage"] or "").startswith("denoise"))
-        before, begin = os.getloadavg()[0], time.monotonic()
-        with Health(server) as health, ThreadPoolExecutor(clients) as pool:
-            shares = [range(client, jobs, clients) for client in range(clients)]
-            told = list(pool.map(lambda numbers: submit(server, picture, numbers), shares))
-        seconds = time.monotonic() - begin
-        known = Counter(job["id"] for job in server.all_jobs() if job["id"].startswith("job-"))
-    finally:
-        server.stop()
+LIMITS = {"WAN2_I2V_REQUESTS_PER_SECOND": "100000", "WAN2_I2V_BURST": "100000"}
+"""A client may ask 50 times a second; here one address stands for all of them."""
+
+
+def measure(server: LiveServer, jobs: int, clients: int, per_second: float) -> dict[str, Any]:
+    """Submit `jobs` jobs, `per_second` of them in all, while four long ones are computed."""
+    picture = server.upload(png(64, 64))
+    for number in range(4):
+        settings = SETTINGS | {"num_inference_steps": 200, "seed": number}
+        server.submit(picture, settings, f"computes-{number}", priority=9).raise_for_status()
+    until(lambda: (server.job("computes-0")["stage"] or "").startswith("denoise"))
+    before, begin = os.getloadavg()[0], time.monotonic()
+    with Health(server) as health, ThreadPoolExecutor(clients) as pool:
+        shares = [range(client, jobs, clients) for client in range(clients)]
+        told = list(pool.map(lambda numbers: submit(server, picture, numbers, clients / per_second), shares))
+    seconds = time.monotonic() - begin
+    known = Counter(job["id"] for job in server.all_jobs() if job["id"].startswith("job-"))
     statuses = sum((statuses for _, statuses in told), Counter())
     return {
         "jobs": jobs,
@@ -117,8 +120,9 @@ def run(root: Path, model: str, jobs: int, clients: int) -> dict[str, Any]:
         "other_answers": {str(status): count for status, count in statuses.items() if status not in (200, 201)},
         "stored_once": sum(count == 1 for count in known.values()),
         "submit_ms": percentiles([one for taken, _ in told for one in taken]),
-        "health_ms": percentiles(health.seconds or [float("nan")]),
+        "health_ms": percentiles(health.seconds),
         "health_while_idle": health.idle,
+        "asked_per_second": per_second,
         "jobs_per_second": round(jobs / seconds, 1),
         "load_before": round(before, 1),
     }
@@ -129,10 +133,16 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument(
+        "--per-second", type=float, default=20.0, help="submissions per second, of all clients together"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as folder:
-        result = run(Path(folder), args.model, args.jobs, args.clients)
+    with (
+        tempfile.TemporaryDirectory(prefix="load-", ignore_cleanup_errors=True) as folder,
+        serving(Path(folder), args.model, **LIMITS) as server,
+    ):
+        result = measure(server, args.jobs, args.clients, args.per_second)
     result |= {"date": date.today().isoformat(), "cores": os.cpu_count(), "load_after": round(os.getloadavg()[0], 1)}
     if args.out:
         args.out.write_text(json.dumps(result, indent=2) + "\n")

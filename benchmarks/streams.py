@@ -31,7 +31,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from requests_http import png
-from servers import LiveServer
+from servers import LiveServer, serving
 
 SETTINGS = {"prompt": "pan left", "num_frames": 5, "width": 64, "height": 64, "num_inference_steps": 2}
 MIB = 2**20
@@ -110,25 +110,25 @@ def watch(server: LiveServer, picture: str, seconds: float, every: float) -> tup
     return taken, memory, max(taken)
 
 
-def run(root: Path, model: str, streams: int, seconds: float, warm_up: float) -> dict[str, Any]:
-    """The whole measurement below `root`."""
-    limits = {"WAN2_I2V_REQUESTS_PER_SECOND": "100000", "WAN2_I2V_BURST": "100000"}
-    server = LiveServer(root, model, **limits).start()
+LIMITS = {"WAN2_I2V_REQUESTS_PER_SECOND": "100000", "WAN2_I2V_BURST": "100000"}
+"""All clients have one address here."""
+
+
+def measure(server: LiveServer, streams: int, seconds: float, warm_up: float) -> dict[str, Any]:
+    """The whole measurement on a server of one's own."""
     crowd, ending = Crowd(int(server.port), streams, max(1, streams // 20)), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(crowd.run(ending)), daemon=True)
+    picture = server.upload(png(64, 64))
+    one_job(server, picture, "first", 0)
+    alone, _, _ = watch(server, picture, min(30.0, warm_up), warm_up)
+    thread.start()
     try:
-        picture = server.upload(png(64, 64))
-        one_job(server, picture, "first", 0)
-        alone, _, _ = watch(server, picture, min(30.0, warm_up), warm_up)
-        thread.start()
         watch(server, picture, warm_up, warm_up)
         taken, memory, longest = watch(server, picture, seconds, min(60.0, seconds / 4))
         metrics = server.client.get("/metrics").text
-        ending.set()
-        thread.join()
     finally:
         ending.set()
-        server.stop()
+        thread.join()
     open_streams = next(line for line in metrics.splitlines() if line.startswith("wan2_i2v_event_streams "))
     return {
         "streams": streams,
@@ -156,8 +156,11 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=60.0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="streams-", ignore_cleanup_errors=True) as folder:
-        result = run(Path(folder), args.model, args.streams, args.seconds, args.warm_up)
+    with (
+        tempfile.TemporaryDirectory(prefix="streams-", ignore_cleanup_errors=True) as folder,
+        serving(Path(folder), args.model, **LIMITS) as server,
+    ):
+        result = measure(server, args.streams, args.seconds, args.warm_up)
     result |= {"date": date.today().isoformat(), "cores": os.cpu_count(), "load_at_end": round(os.getloadavg()[0], 1)}
     if args.out:
         args.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -9,6 +9,7 @@ import pytest
 
 from plans import plan
 from wan2_i2v.doors.cli import grid_page, reference
+from wan2_i2v.doors.http import reference as http_page
 from wan2_i2v.errors import Wan2I2VError
 from wan2_i2v.presets import RECIPES
 from wan2_i2v.request import is_guided
@@ -26,6 +27,11 @@ def test_the_command_line_page_is_fresh():
 def test_the_tables_of_the_memory_page_are_fresh():
     page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
     assert page == grid_page.renewed(page), "run: make docs"
+
+
+def test_the_tables_of_the_http_page_are_fresh():
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    assert page == http_page.renewed(page), "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

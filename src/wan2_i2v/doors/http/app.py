@@ -11,6 +11,7 @@ import contextlib
 import importlib
 from collections.abc import AsyncIterator, Callable
 from types import ModuleType
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -29,6 +30,8 @@ ROUTERS = ("runpod", "openai")
 """Modules of this package with the shapes of other services. Each has `router`, `PREFIXES` (the beginnings of its paths),
 `envelope(problem)` and, when its clients can name a webhook, `DOOR` (the option `door` of its jobs) and
 `telling(door, job)`. `background(door)` is a context in which it does what nobody waits for."""
+
+OWN = (api_info, api_pictures, api_jobs, api_media)
 
 
 def create_app(service: Service, settings: HttpSettings | None = None) -> FastAPI:
@@ -69,13 +72,23 @@ def create_app(service: Service, settings: HttpSettings | None = None) -> FastAP
         module = _include(app, name, door, shapes)
         if hasattr(module, "background"):
             backgrounds.append(module.background)
-    for own in (api_info, api_pictures, api_jobs, api_media):
+    for own in OWN:
         app.include_router(own.router)
     api_info.mount_page(app)
     app.state.metrics = Metrics()
     errors.install(app, shapes)
     app.add_middleware(Gate, settings=settings, shapes=shapes, metrics=app.state.metrics)
     return app
+
+
+def described() -> dict[str, Any]:
+    """The OpenAPI schema of every router, without a service behind them."""
+    app = FastAPI(title="wan2-i2v", version=wan2_i2v.__version__, description=DESCRIPTION)
+    for name in ROUTERS:
+        app.include_router(importlib.import_module(f"{__package__}.{name}").router)
+    for own in OWN:
+        app.include_router(own.router)
+    return app.openapi()
 
 
 def _include(app: FastAPI, name: str, door: Door, shapes: errors.Shapes) -> ModuleType:

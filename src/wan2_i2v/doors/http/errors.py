@@ -169,10 +169,13 @@ def install(app: FastAPI, shapes: Shapes) -> None:
         app.add_exception_handler(kind, answer)
 
 
+EVERYWHERE = (400, 401, 403, 408, 413, 421, 422, 429, 431, 500, 503)
+"""Statuses that any route can refuse with."""
+
+
 def documented(*statuses: int, model: type[BaseModel] = ErrorReply) -> dict[int | str, dict[str, Any]]:
     """For OpenAPI: the refusals that a route can answer with, in its router's shape, beside those that all can."""
-    everywhere = (400, 401, 403, 408, 413, 421, 422, 429, 431, 500, 503)
     return {
         status: {"model": model, "description": HTTPStatus(status).phrase}
-        for status in sorted({*everywhere, *statuses})
+        for status in sorted({*EVERYWHERE, *statuses})
     }
