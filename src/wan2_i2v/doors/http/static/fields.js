@@ -10,6 +10,7 @@ const SECTIONS = [
   ["Guidance", ["guidance_scale_high", "guidance_scale_low", "nag", "nag_scale", "nag_tau", "nag_alpha", "allow_speech"]],
   ["Attempts", ["best_of", "retries", "time_budget"]],
   ["LoRAs", ["loras", "loras_high", "loras_low"]],
+  ["Speed", ["attention", "compile"]],
   ["File", ["container", "crf"]],
 ];
 /** Labels of fields whose names make no good ones. */
@@ -26,6 +27,7 @@ export const LABELS = {
   nag_scale: "NAG scale",
   nag_tau: "NAG tau",
   nag_alpha: "NAG alpha",
+  compile: "Compile the blocks",
   container: "Format",
   crf: "Quality (CRF)",
   background: "Background",
