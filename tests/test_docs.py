@@ -44,7 +44,7 @@ def test_links_lead_somewhere(page):
 def test_commands_and_flags_exist(page):
     known = reference.page()
     for line in page.read_text(encoding="utf-8").splitlines():
-        for command, rest in re.findall(r"wan2-i2v ([a-z]+)\b([^`#]*)", line):
+        for command, rest in re.findall(r"wan2-i2v ([a-z]+(?:-[a-z]+)*)\b([^`#]*)", line):
             if line.startswith("    ") or f"`wan2-i2v {command}" in line:
                 assert f"## `wan2-i2v {command}`" in known, line
                 assert [flag for flag in re.findall(r"--[a-z-]+", rest) if flag not in known] == []

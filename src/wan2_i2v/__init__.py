@@ -14,6 +14,8 @@ from wan2_i2v.api import generate, generate_many, plan, resume
 from wan2_i2v.errors import (
     Cancelled,
     CheckpointError,
+    ComfyUIError,
+    ComfyUILost,
     DeviceError,
     DoesNotFit,
     InvalidImage,
@@ -38,6 +40,8 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 __all__ = [
     "Cancelled",
     "CheckpointError",
+    "ComfyUIError",
+    "ComfyUILost",
     "DeviceError",
     "DoesNotFit",
     "GenerateRequest",

@@ -28,6 +28,17 @@ from wan2_i2v.stages import finish
 from wan2_i2v.stages.base import Job
 from wan2_i2v.workspace import Workspace
 
+Run = Callable[..., list[Record]]
+Draft = Callable[[GenerateRequest, JobPlan], JobPlan]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What makes clips: `run` as `pipeline.run` does; `draft` plans an attempt for the picture and the weights of a plan."""
+
+    run: Run
+    draft: Draft
+
 
 @dataclass(frozen=True)
 class _Try:
@@ -61,6 +72,7 @@ class _Family:
 
     job: Job
     request: GenerateRequest
+    draft: Draft
     emit: Emit
     tries: list[_Try] = field(default_factory=list)
     ended: bool = False
@@ -152,7 +164,7 @@ class _Family:
             return Job(stored.model_copy(update={"model_files": self.job.plan.model_files}), workspace)
         base, folder = self.job.plan, workspace.root.absolute()
         alone = {"best_of": 1, "retries": 0, "time_budget": None, "job_id": None, "output": str(folder)}
-        plan = _drafted(request.replaced(**alone), base)
+        plan = self.draft(request.replaced(**alone), base)
         plan = plan.model_copy(update={"job_id": f"{base.job_id}-attempt-{number}"})
         workspace.create(None, plan)
         return Job(plan, workspace)
@@ -170,13 +182,21 @@ def _drafted(request: GenerateRequest, base: JobPlan) -> JobPlan:
     return planning.draft(request, facts, picture, model, device, base.seed, loras, table=measured.load())
 
 
-def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], bool] = lambda: False) -> list[Record]:
-    """`pipeline.run`, with as many attempts as the plans allow.
+def run(
+    jobs: Sequence[Job],
+    *,
+    engine: Engine | None = None,
+    emit: Emit = ignore,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> list[Record]:
+    """`engine.run`, this program's own without one, with as many attempts as the plans allow.
 
     Raises Cancelled as the pipeline does.
     """
+    engine = engine or Engine(pipeline.run, _drafted)
     over = {index for index, job in enumerate(jobs) if places.finished(job.workspace)}
-    families = {index: family for index, job in enumerate(jobs) if (family := _family(job, emit)) is not None}
+    found = [_family(job, engine.draft, emit) for job in jobs]
+    families = {index: family for index, family in enumerate(found) if family is not None}
     plain = [index for index in range(len(jobs)) if index not in families]
     records: dict[int, Record] = {}
     while True:
@@ -185,7 +205,7 @@ def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], boo
             break
         names = {one.job.plan.job_id: families[index].job.plan.job_id for index, one in attempts}
         batch = [*(jobs[index] for index in plain), *(one.job for _, one in attempts)]
-        made = _run(batch, names, emit, cancelled)
+        made = _run(engine, batch, names, emit, cancelled)
         records |= dict(zip(plain, made, strict=False))
         for (index, one), record in zip(attempts, made[len(plain) :], strict=True):
             families[index].take(one, record)
@@ -216,8 +236,10 @@ def _note(records: dict[int, Record], jobs: Sequence[Job], families: dict[int, _
             emit(Log(name, "warning", str(error)))
 
 
-def _run(batch: list[Job], names: dict[str, str], emit: Emit, cancelled: Callable[[], bool]) -> list[Record]:
-    """One pass of the pipeline, in which attempts speak in the name of their job."""
+def _run(
+    engine: Engine, batch: list[Job], names: dict[str, str], emit: Emit, cancelled: Callable[[], bool]
+) -> list[Record]:
+    """One pass of the engine, in which attempts speak in the name of their job."""
 
     def renamed(event: Event) -> None:
         name = names.get(event.job_id)
@@ -227,7 +249,7 @@ def _run(batch: list[Job], names: dict[str, str], emit: Emit, cancelled: Callabl
             emit(replace(event, job_id=name))
 
     try:
-        return pipeline.run(batch, emit=renamed, cancelled=cancelled)
+        return engine.run(batch, emit=renamed, cancelled=cancelled)
     except Cancelled as error:
         text = str(error)
         for attempt, name in names.items():
@@ -235,12 +257,12 @@ def _run(batch: list[Job], names: dict[str, str], emit: Emit, cancelled: Callabl
         raise Cancelled(text) from None
 
 
-def _family(job: Job, emit: Emit) -> _Family | None:
+def _family(job: Job, draft: Draft, emit: Emit) -> _Family | None:
     """The attempts of a job that may take several; None for any other."""
     if not job.plan.may_take_several or not job.workspace.request.is_file():
         return None
     asked = json.loads(job.workspace.request.read_text(encoding="utf-8"))
-    return _Family(job, GenerateRequest(**(asked | {"image": job.plan.image.path})), emit)
+    return _Family(job, GenerateRequest(**(asked | {"image": job.plan.image.path})), draft, emit)
 
 
 def _told(one: _Try, *, chosen: bool, first: GenerateRequest) -> Attempt:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from wan2_i2v.backends.base import Wanted
 from wan2_i2v.devices import HERE, Machine
 from wan2_i2v.errors import CheckpointError, InvalidRequest, JobNotFound, Wan2I2VError, from_dict, nearest, translate
 from wan2_i2v.events import Emit, ignore
@@ -83,7 +84,7 @@ def run(orders: Sequence[Order], on_event: Emit | None = None, cancelled: Callab
     Raises InvalidRequest when a job is being run by another process, OutputError when the videos have no place to go.
     """
     with _without_collections():
-        from wan2_i2v import acting, places
+        from wan2_i2v import backends, places
         from wan2_i2v.stages.base import Job
 
     places.check_writable(*(order.plan for order in orders))
@@ -92,7 +93,7 @@ def run(orders: Sequence[Order], on_event: Emit | None = None, cancelled: Callab
             locks.enter_context(_held(order.workspace))
             _check_same(order)
             order.workspace.create(order.request, order.plan)
-        return acting.run(
+        return backends.run(
             [Job(order.plan, order.workspace) for order in orders], emit=on_event or ignore, cancelled=cancelled
         )
 
@@ -196,21 +197,18 @@ def _order(
     machine: Machine = HERE,
 ) -> Order:
     """Plan one request under a job id that is free, or that stands for the very same plan. `taken` ids are not free."""
-    from wan2_i2v import measured, pictures, places, planning
-    from wan2_i2v.models import catalog
-    from wan2_i2v.models.lora import choosing
+    from wan2_i2v import backends, pictures, places
 
     picture = pictures.find_picture(request.image, Settings().input).absolute()
     located = request
     if request.output:
         located = request.replaced(output=str(describe_path(request.output).absolute()))
-    model = catalog.find(request.model) if runnable else catalog.look(request.model)
     if request.last_image is not None:
         last = pictures.find_picture(request.last_image, Settings().input).absolute()
         located = located.replaced(last_image=str(last))
-    facts, device = pictures.read_facts(picture), machine.device(request.device)
-    loras = choosing.choose(request, model)
-    draft = planning.draft(located, facts, picture, model, device, draw_seed(), loras, table=measured.load())
+    facts = pictures.read_facts(picture)
+    wanted = Wanted(located, picture, facts, draw_seed(), runnable=runnable, machine=machine)
+    draft = backends.of(request).draft(wanted)
     planned = _named(draft, explicit=request.job_id is not None and not rename, taken=taken)
     places.check_writable(planned)
     return Order(request, planned, _workspace(planned.job_id))
@@ -274,9 +272,12 @@ def _relocated(stored: JobPlan) -> JobPlan:
 
     Raises InvalidRequest when the weights are not those that the job was begun with.
     """
+    from wan2_i2v import backends
     from wan2_i2v.models import catalog
     from wan2_i2v.models.lora import choosing
 
+    if stored.comfyui is not None:
+        return backends.moved(stored)
     if stored.model_files is None:
         raise CheckpointError(
             f"job {stored.job_id} was planned without its model. Get it: wan2-i2v models pull {stored.model}"

@@ -37,6 +37,8 @@ class DeviceFacts:
     ram_bytes: int
     dtype: str
     cores: int = 1
+    is_elsewhere: bool = False
+    """Another program computes and manages its own memory: nothing is planned for it and no times are known."""
 
     @property
     def is_cuda(self) -> bool:

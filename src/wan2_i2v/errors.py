@@ -15,6 +15,8 @@ status and a process exit code.
     ├── JobNotFound                 job_not_found       404   exit 8
     ├── NumericalError              numerical_error     500   exit 9   NaN or infinity in latents or frames
     ├── DeviceError                 device_error        503   exit 10  the device asked for cannot be used
+    ├── ComfyUIError                comfyui_error       502   exit 11  ComfyUI refused, failed, stopped or gave no file
+    │   └── ComfyUILost             comfyui_lost        502   exit 11  it does not answer
     └── Cancelled                   cancelled           409   exit 130
 """
 
@@ -90,6 +92,14 @@ class NumericalError(Wan2I2VError):
 
 class DeviceError(Wan2I2VError):
     code, http_status, exit_code = "device_error", 503, 10
+
+
+class ComfyUIError(Wan2I2VError):
+    code, http_status, exit_code = "comfyui_error", 502, 11
+
+
+class ComfyUILost(ComfyUIError):
+    code = "comfyui_lost"
 
 
 class Cancelled(Wan2I2VError):

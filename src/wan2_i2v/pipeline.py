@@ -41,8 +41,14 @@ class _Run:
     recoveries: tuple[Recovery, ...] = ()
 
 
-def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], bool] = lambda: False) -> list[Record]:
-    """Take every job through every stage that it has not finished yet.
+def run(
+    jobs: Sequence[Job],
+    *,
+    stages: Sequence[Stage] = STAGES,
+    emit: Emit = ignore,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> list[Record]:
+    """Take every job through every one of `stages` that it has not finished yet; a backend may have others than these.
 
     Raises Cancelled between two steps once `cancelled()` is true; all artifacts so far stay for a later run.
     """
@@ -52,7 +58,7 @@ def run(jobs: Sequence[Job], *, emit: Emit = ignore, cancelled: Callable[[], boo
     for run in unfinished:
         run.job.workspace.sweep()
     try:
-        for stage in STAGES:
+        for stage in stages:
             waiting = [run for run in unfinished if _waits(run, stage)]
             waiting.sort(key=lambda run: repr(stage.shares(run.job.plan)))
             for _, group in groupby(waiting, key=lambda run: stage.shares(run.job.plan)):

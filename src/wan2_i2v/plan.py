@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wan2_i2v import acceleration, advice, geometry, memory, notes, presets, schedule, timing
 from wan2_i2v.acceleration import Attention
+from wan2_i2v.comfyui.server import ServerPlan
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.eye.findings import PictureReport
@@ -131,6 +132,8 @@ class JobPlan(Frozen):
     dtype: str
     attention: Attention = "sdpa"
     compiled: bool = False
+    comfyui: ServerPlan | None = None
+    """What a ComfyUI server is to be asked for; None where this program makes the clip itself."""
     peaks: tuple[memory.StagePeak, ...]
     times: tuple[timing.StageTime, ...] = ()
     warnings: tuple[str, ...]
@@ -172,6 +175,8 @@ class JobPlan(Frozen):
             "last_image": {"path"},
             "loras": {"__all__": {"path", "about"}},
         }
+        # A LoRA on a server has no fingerprint: its name is all that is known of it.
+        hidden |= {"comfyui": True} if self.comfyui is None else {"comfyui": {"url"}, "loras": {"__all__": {"about"}}}
         return self.model_dump(mode="json", exclude=hidden)
 
     def fingerprint(self) -> str:
@@ -197,8 +202,7 @@ def plan_job(
 
     Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
     """
-    distilled = next((lora.recipe for lora in loras if lora.recipe), "")
-    recipe = presets.RECIPES[request.recipe or distilled or model.default_recipe]
+    recipe = recipe_of(request, model, loras)
     width, height = _size(request, image, model)
     frames = geometry.model_frames(request.num_frames)
     steps = _steps(request, recipe, model)
@@ -210,7 +214,10 @@ def plan_job(
     nag = _nag(request, steps, negative)
     guided = nag is not None or any(is_guided(step.guidance_scale) for step in steps)
     loaded = replace(model, lora_bytes=_lora_bytes(loras))
-    peaks = _of_passes(memory.peaks(loaded, shape, frames, device, guided=guided, table=table), steps)
+    peaks: tuple[memory.StagePeak, ...] = ()
+    if not device.is_elsewhere:
+        peaks = _of_passes(memory.peaks(loaded, shape, frames, device, guided=guided, table=table), steps)
+    clip = _clip(request, (width, height), steps, nag)
     draft = JobPlan(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,
@@ -255,12 +262,18 @@ def plan_job(
         attention=acceleration.attention(request.attention, device),
         compiled=acceleration.compiling(request.compile, device),
         peaks=peaks,
-        times=timing.times(model, _clip(request, (width, height), steps, nag), peaks, device, table),
+        times=() if device.is_elsewhere else timing.times(model, clip, peaks, device, table),
         warnings=(),
         analysis=sight.picture,
     )
     warnings = (*notes.warnings(request, draft, model), *advice.of_picture(draft), *advice.of_texts(draft, sight.count))
     return draft.model_copy(update={"warnings": warnings})
+
+
+def recipe_of(request: GenerateRequest, model: ModelRow, loras: Sequence[LoraPlan]) -> presets.Recipe:
+    """The recipe asked for, else the one that a LoRA was distilled for, else the model's own."""
+    distilled = next((lora.recipe for lora in loras if lora.recipe), "")
+    return presets.RECIPES[request.recipe or distilled or model.default_recipe]
 
 
 def _lora_bytes(loras: Sequence[LoraPlan]) -> int:

@@ -19,6 +19,7 @@ from wan2_i2v.presets import DEFAULT_PROMPT
 
 Crop = Literal["center", "top", "bottom", "auto"]
 Container = Literal["mp4", "webm", "gif", "webp", "png"]
+BackendName = Literal["local", "comfyui"]
 RecipeName = Literal["rapid", "lightx2v", "three-phase", "official"]
 Sampler = Literal["lcm", "euler", "unipc"]
 Scheduler = Literal["beta", "simple", "normal", "linear"]
@@ -29,7 +30,11 @@ MAX_FRAMES = 1025
 MAX_STEPS = 200
 MAX_SEED = 2**63 - 1
 
-ALLOWED = {"background": "a colour such as white or #ffffff", "device": "auto, cpu, cuda or cuda:N"}
+ALLOWED = {
+    "background": "a colour such as white or #ffffff",
+    "device": "auto, cpu, cuda or cuda:N",
+    "comfyui_url": "an address such as http://127.0.0.1:8188, without user and password",
+}
 """What is allowed, for fields where pydantic's own words would not help."""
 
 OTHER_NAMES = {
@@ -103,6 +108,15 @@ class GenerateRequest(BaseModel):
     attention: AskedAttention = Field("auto", description="Attention kernels; auto is torch's own (sdpa)")
     compile: bool = Field(False, description="Let torch compile the blocks' parts: a slow start, then faster steps")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    backend: BackendName | None = Field(
+        None,
+        description="What makes the video: this program, or a ComfyUI server; default: WAN2_I2V_BACKEND, else local",
+    )
+    comfyui_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$",
+        description="The ComfyUI server; default: WAN2_I2V_COMFYUI_URL, else http://127.0.0.1:8188",
+    )
     output: str | None = Field(None, description="File or folder; default: the output folder of the settings")
     job_id: str | None = Field(None, description="Default: <picture>-<seed>")
     overwrite: bool = Field(False, description="Replace an existing video of this name")

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     """Lock files that say who owns a device; None: a folder of this user for temporary files."""
     database: SecretStr = SecretStr("")
     """URL of the service's PostgreSQL database; a file in the folder of jobs when empty. It may hold a password."""
+    backend: str = "local"
+    """What makes the videos where a request does not say: local or comfyui."""
+    comfyui_url: str = "http://127.0.0.1:8188"
+    """The ComfyUI server of the backend comfyui."""
     url: str = ""
     """A running service that the command line hands its jobs to; when empty, the one that owns the device."""
     token: SecretStr = SecretStr("")

@@ -65,6 +65,16 @@ class Workspace:
         return self.root / "latents.safetensors"
 
     @property
+    def comfyui(self) -> Path:
+        """Under which id a ComfyUI server has this job."""
+        return self.root / "comfyui.json"
+
+    @property
+    def fetched(self) -> Path:
+        """The video as ComfyUI made it."""
+        return self.root / "comfyui.mp4"
+
+    @property
     def verification(self) -> Path:
         """The verdict on the clip."""
         return self.root / "verification.json"
@@ -88,7 +98,7 @@ class Workspace:
     def sweep(self) -> None:
         """Remove what a killed run left half written; call it only in the process that runs the job."""
         written_once = (self.request, self.plan, self.prepared, self.prepared_last, self.text, self.conditioning)
-        for artifact in (*written_once, self.latents, self.verification, self.record):
+        for artifact in (*written_once, self.latents, self.comfyui, self.fetched, self.verification, self.record):
             sweep(artifact)
 
     def load_plan(self) -> JobPlan:

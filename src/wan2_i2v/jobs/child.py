@@ -121,7 +121,7 @@ def main(connection: Connection) -> None:
 
 
 def _run(batch: Batch, line: _Line) -> None:
-    from wan2_i2v import acting
+    from wan2_i2v import backends
     from wan2_i2v.stages.base import Job
 
     with contextlib.ExitStack() as folders:
@@ -133,7 +133,7 @@ def _run(batch: Batch, line: _Line) -> None:
                 problem = translate(error, f"opening {work.folder}")
                 line.say(Outcome(work.id, None, problem.to_dict()))
         try:
-            records = acting.run(jobs, emit=lambda event: line.say(Said(event)), cancelled=line.stopping.is_set)
+            records = backends.run(jobs, emit=lambda event: line.say(Said(event)), cancelled=line.stopping.is_set)
         except Cancelled:
             return
         for record in records:

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wan2_i2v import devices, measured, pictures, places, planning
+from wan2_i2v import backends, devices, measured, pictures, places, planning
+from wan2_i2v.backends.base import Wanted
+from wan2_i2v.backends.comfyui import ELSEWHERE
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.insights import noting
 from wan2_i2v.jobs.errors import JobConflict
@@ -32,7 +34,7 @@ from wan2_i2v.models import catalog
 from wan2_i2v.models.lora import choosing
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Record
-from wan2_i2v.request import GenerateRequest
+from wan2_i2v.request import BackendName, GenerateRequest
 from wan2_i2v.settings import Settings
 from wan2_i2v.workspace import Workspace, make_folder
 
@@ -68,6 +70,8 @@ class ServiceSettings:
     lock_folder: Path | None = None
     url: str = ""
     """Where this server is reached; the lock file of the device says so to other processes."""
+    backend: BackendName = "local"
+    comfyui_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,9 @@ class Service:
         self.output = Settings().output.absolute()
         self.jobs = Settings().jobs.absolute()
         make_folder(self.jobs)
-        self.device = devices.detect(settings.device)
-        self.model = catalog.find(settings.model)
+        elsewhere = settings.backend == "comfyui"
+        self.device = ELSEWHERE if elsewhere else devices.detect(settings.device)
+        self.model = catalog.look(settings.model) if elsewhere else catalog.find(settings.model)
         self.shelf = Shelf(self.output / "pictures", settings.max_pixels)
         self.store = Store(settings.database or f"sqlite:///{self.jobs}/queue.db")
         self.worker = Worker(self.store, f"worker-{self.device.name}", self.folder, settings.limits)
@@ -234,10 +239,13 @@ class Service:
 
     def _plan(self, request: GenerateRequest, picture: str) -> JobPlan:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
-        seed = secrets.randbelow(MAX_DRAWN_SEED)
-        loras = choosing.choose(request, self.model)
-        kept, table = self.shelf.path(picture), self._measured()
-        plan = planning.draft(request, facts, kept, self.model, self.device, seed, loras, table=table)
+        seed, kept = secrets.randbelow(MAX_DRAWN_SEED), self.shelf.path(picture)
+        if self.settings.backend == "comfyui":
+            there = {"model": self.settings.model, "comfyui_url": self.settings.comfyui_url}
+            plan = backends.BACKENDS["comfyui"].draft(Wanted(request.replaced(**there), kept, facts, seed))
+        else:
+            loras, table = choosing.choose(request, self.model), self._measured()
+            plan = planning.draft(request, facts, kept, self.model, self.device, seed, loras, table=table)
         places.check_writable(plan)
         return plan
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wan2_i2v import places
+from wan2_i2v.comfyui import ticket
 from wan2_i2v.errors import Wan2I2VError, translate
 from wan2_i2v.media import metadata
 from wan2_i2v.record import Attempt, Record, Recovery, Verification
@@ -24,7 +25,10 @@ from wan2_i2v.workspace import make_folder, save_json, sweep
 
 PACKAGES = ("wan2-i2v", "torch", "diffusers", "transformers", "av")
 
-PLACES = {"image", "last_image", "model", "output", "job_id", "overwrite", "device", "attention", "compile"}
+PLACES = {
+    *("image", "last_image", "model", "output", "job_id", "overwrite", "device", "attention", "compile"),
+    *("backend", "comfyui_url"),
+}
 """Fields of a request that name places and machines; the plan has what they stand for."""
 
 
@@ -55,7 +59,7 @@ def close(
         error=None if error is None else error.to_dict(),
         seconds=(before.seconds if before else {}) | seconds,
         recoveries=(before.recoveries if before else ()) + recoveries,
-        versions=_versions(),
+        versions=_versions() | ticket.versions(job.workspace.comfyui),
     )
     try:
         return _save(job, draft)
@@ -98,7 +102,7 @@ def adopt(job: Job, best: Record, error: Wan2I2VError | None, attempts: tuple[At
         error=None if error is None else error.to_dict(),
         seconds=seconds,
         recoveries=best.recoveries,
-        versions=_versions(),
+        versions=best.versions,
         attempts=attempts,
     )
     try:

@@ -36,6 +36,8 @@ CODECS: dict[Container, str] = {
     "webp": "webp",
     "png": "png",
 }
+COMFYUI_CODEC = "h264 yuv420p bt601"
+"""What ComfyUI makes, tagged as what it is: players show it as it was meant."""
 TICKS: dict[Container, float] = {"mp4": 0.001, "webm": 0.001, "gif": 0.01, "webp": 0.001}
 """Seconds; what a container counts time in. First and last frame may be off by one each."""
 
@@ -87,14 +89,25 @@ class _Frames:
             self.problem = str(error)
 
 
+LATENTS_ELSEWHERE = Check(
+    name="latents_finite",
+    passed=True,
+    value=None,
+    limit=0,
+    message="the latents stayed with ComfyUI and were not looked at",
+    state="unchecked",
+)
+
+
 def verify_clip(
-    clip: Path, plan: JobPlan, prepared: Frame, latents: dict[str, torch.Tensor], last: Frame | None = None
+    clip: Path, plan: JobPlan, prepared: Frame, latents: dict[str, torch.Tensor] | None, last: Frame | None = None
 ) -> Verification:
     """Check a finished clip against its plan, the pictures that it starts from and ends with, and its latents.
 
-    `prepared` and `last` are the pictures as the model saw them, height × width × 3, RGB, uint8.
+    `prepared` and `last` are the pictures as the model saw them, height × width × 3, RGB, uint8. `latents` None: another
+    program had them.
     """
-    checks = [_check_latents(latents)]
+    checks = [_check_latents(latents) if latents is not None else LATENTS_ELSEWHERE]
     frames = _Frames(clip)
     try:
         facts = reader.probe(clip)
@@ -127,6 +140,8 @@ def _check_file(facts: VideoFacts, decoded: int, plan: JobPlan) -> list[Check]:
     """Frame count, size, codec and, where the container has a clock, rate and duration; a still picture has none."""
     size, wanted = f"{facts.width}x{facts.height}", f"{plan.width}x{plan.height}"
     codec, known = _codec(facts), CODECS[plan.container]
+    if plan.comfyui is not None and codec == COMFYUI_CODEC:
+        known = COMFYUI_CODEC
     count = f"{decoded} frames were decoded, {facts.frames} are in the file, the plan has {plan.num_frames}"
     right = decoded == facts.frames == plan.num_frames
     checks = [
@@ -143,7 +158,7 @@ def _codec(facts: VideoFacts) -> str:
     if not facts.pix_fmt.startswith("yuv"):
         return facts.codec
     tags = (facts.matrix, facts.primaries, facts.transfer, facts.full_range)
-    colours = "bt709" if tags == (1, 1, 1, False) else "other colours"
+    colours = {(1, 1, 1, False): "bt709", (6, 1, 1, False): "bt601"}.get(tags, "other colours")
     return f"{facts.codec} {facts.pix_fmt} {colours}"
 
 
@@ -171,7 +186,8 @@ def _run(model: None, job: Job, context: Context) -> None:
     prepared = _picture(job.workspace.prepared)
     last = None if job.plan.last_image is None else _picture(job.workspace.prepared_last)
     clip = places.clip_path(job.workspace, job.plan)
-    verdict = verify_clip(clip, job.plan, prepared, tensors.load(job.workspace.latents), last)
+    latents = tensors.load(job.workspace.latents) if job.plan.comfyui is None else None
+    verdict = verify_clip(clip, job.plan, prepared, latents, last)
     save_json(job.workspace.verification, verdict)
     context.progress(job, STAGE.name, 1, 1)
 

@@ -27,6 +27,7 @@ from wan2_i2v.doors.cli import (
     resume,
     serve,
     verify,
+    workflow,
 )
 from wan2_i2v.errors import Cancelled, Wan2I2VError, translate
 
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Environment: WAN2_I2V_INPUT and WAN2_I2V_OUTPUT name the folders (default: input and output), "
     "WAN2_I2V_URL and WAN2_I2V_TOKEN a running service that generate hands its jobs to, "
+    "WAN2_I2V_BACKEND and WAN2_I2V_COMFYUI_URL the backend and its server, "
     "WAN2_I2V_CACHE the folder of measured times (default: ~/.cache/wan2-i2v), "
     f"{DEBUG_VARIABLE}=1 shows tracebacks.",
 )
@@ -53,6 +55,8 @@ for name, command in (
     ("prompt", prompt.prompt),
     ("presets", presets.presets),
     ("rate", rate.rate),
+    ("export-workflow", workflow.export_workflow),
+    ("import-workflow", workflow.import_workflow),
     ("doctor", doctor.doctor),
     ("bench", bench.bench),
 ):

@@ -29,7 +29,7 @@ from wan2_i2v.record import Record
 from wan2_i2v.settings import Settings
 from wan2_i2v.workspace import replacing_folder, save_json
 
-PLACES = {"image", "last_image", "model", "output", "job_id", "overwrite", "device"}
+PLACES = {"image", "last_image", "model", "output", "job_id", "overwrite", "device", "backend", "comfyui_url"}
 """Fields of a request that the service decides for itself."""
 LOOK_SECONDS = 5.0
 """How long without news of any job until each is looked at."""

@@ -66,6 +66,8 @@ FLAGS = (
     Flag("device", FILES, ("--device",)),
     Flag("attention", FILES, ("--attention",)),
     Flag("compile", FILES, ("--compile",)),
+    Flag("backend", FILES, ("--backend",)),
+    Flag("comfyui_url", FILES, ("--comfyui-url",)),
 )
 
 

@@ -103,7 +103,8 @@ def show(plan: JobPlan, console: Console) -> None:
     """Print a plan as tables."""
     console.print(_facts(plan))
     console.print(_steps(plan))
-    console.print(_stages(plan))
+    if plan.comfyui is None:
+        console.print(_stages(plan))
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print()
@@ -114,7 +115,7 @@ def _facts(plan: JobPlan) -> Table:
 
     boundary = "" if plan.boundary_ratio is None else f", boundary {plan.boundary_ratio:g}"
     cut = "" if plan.model_frames == plan.num_frames else f" (the model makes {plan.model_frames})"
-    absent = "" if plan.model_files else f" (not here yet: wan2-i2v models pull {plan.model})"
+    absent = "" if plan.model_files or plan.comfyui else f" (not here yet: wan2-i2v models pull {plan.model})"
     table = Table(title=plan.job_id, title_justify="left", title_style="bold", show_header=False, box=None)
     for name, value in (
         ("picture", _picture(plan.image)),
@@ -128,8 +129,8 @@ def _facts(plan: JobPlan) -> Table:
             f"{plan.width}×{plan.height}, {plan.num_frames} frames{cut}, {plan.fps:g} fps, {plan.duration_s:.3f} s",
         ),
         ("seed", str(plan.seed) + _attempts(plan)),
-        ("model", f"{plan.model} on {plan.device} in {plan.dtype}{absent}"),
-        ("kernels", f"attention {plan.attention}{', compiled blocks' if plan.compiled else ''}"),
+        ("model", f"{plan.model} on {plan.device} in {plan.dtype}{absent}" if plan.comfyui is None else _server(plan)),
+        *([("kernels", _kernels(plan))] if plan.comfyui is None else []),
         *((f"LoRA, {lora.expert}", lora.about) for lora in plan.loras),
         ("sampling", f"{plan.recipe}: {plan.sampler}, {plan.scheduler}, shift {plan.flow_shift:g}{boundary}"),
         ("guidance", plan.guidance),
@@ -141,6 +142,16 @@ def _facts(plan: JobPlan) -> Table:
 
 def _picture(image: ImageFacts) -> str:
     return f"{image.path} ({image.width}×{image.height} {image.format} {image.mode})"
+
+
+def _kernels(plan: JobPlan) -> str:
+    return f"attention {plan.attention}{', compiled blocks' if plan.compiled else ''}"
+
+
+def _server(plan: JobPlan) -> str:
+    assert plan.comfyui is not None
+    files = ", ".join(plan.comfyui.files.named().values())
+    return f"{plan.model} in ComfyUI at {plan.comfyui.url} ({files})"
 
 
 def _added(plan: JobPlan) -> str:

@@ -16,6 +16,10 @@ Model = Annotated[
     typer.Option("--model", help="The model of all jobs; as for generate. Default: WAN2_I2V_MODEL, else mini."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Backend = Annotated[
+    str | None, typer.Option("--backend", metavar="local|comfyui", help="What makes the videos; as for generate.")
+]
+ComfyUIAt = Annotated[str | None, typer.Option("--comfyui-url", help="The ComfyUI server; as for generate.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, max=64, help="Jobs that share one load of each model.")]
 Retain = Annotated[float, typer.Option("--retain-days", min=0.01, help="How long ended jobs are listed; videos stay.")]
 WithoutToken = Annotated[
@@ -31,6 +35,8 @@ def serve(
     port: Port = None,
     model: Model = None,
     device: Device = "auto",
+    backend: Backend = None,
+    comfyui_url: ComfyUIAt = None,
     batch: Batch = 4,
     retain_days: Retain = 30.0,
     without_token: WithoutToken = False,
@@ -44,8 +50,10 @@ def serve(
 
     from wan2_i2v.doors.http.settings import HttpSettings
     from wan2_i2v.errors import InvalidRequest
+    from wan2_i2v.request import GenerateRequest
     from wan2_i2v.settings import Settings
 
+    asked = GenerateRequest(image="any", backend=backend, comfyui_url=comfyui_url)
     given: dict[str, Any] = {"host": host, "port": port, "without_token": without_token or None}
     try:
         settings = HttpSettings(**{name: value for name, value in given.items() if value is not None})
@@ -54,6 +62,7 @@ def serve(
         name = ".".join(str(part) for part in problem["loc"])
         raise InvalidRequest(name, given.get(name), problem["msg"].removeprefix("Input should be ")) from None
 
+    from wan2_i2v.backends import name_of
     from wan2_i2v.doors.http import server
     from wan2_i2v.jobs.service import ServiceSettings
     from wan2_i2v.jobs.worker import Limits
@@ -68,6 +77,8 @@ def serve(
             ours.database.get_secret_value(),
             retain_days=retain_days,
             limits=Limits(batch=batch),
+            backend=name_of(asked),
+            comfyui_url=asked.comfyui_url,
         ),
     )
     return 0

@@ -24,7 +24,7 @@ PLAN_FIELDS = (
     *("width", "height", "num_frames", "model_frames", "fps", "duration_s", "seed", "model", "recipe", "sampler"),
     *("scheduler", "flow_shift", "guidance", "crop", "container", "crf", "device", "dtype", "warnings"),
 )
-PLACES = ("image", "last_image", "output", "job_id", "overwrite", "device", "model")
+PLACES = ("image", "last_image", "output", "job_id", "overwrite", "device", "model", "backend", "comfyui_url")
 """Fields of a request that are no settings: names and places, which the server decides."""
 
 

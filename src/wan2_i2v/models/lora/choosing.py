@@ -45,15 +45,16 @@ def choose(request: GenerateRequest, model: ModelRow) -> tuple[LoraPlan, ...]:
     return tuple(_planned(wanted, model) for wanted in _wanted(request, model))
 
 
-def _named(request: GenerateRequest) -> Iterator[tuple[str, str]]:
+def named(request: GenerateRequest) -> Iterator[tuple[str, str]]:
+    """The LoRAs of a request: the field that each stands in, and its text."""
     for field in ("loras", "loras_high", "loras_low"):
         yield from ((field, text) for text in getattr(request, field))
 
 
 def _wanted(request: GenerateRequest, model: ModelRow) -> Iterator[_Wanted]:
     merged = model.boundary_ratio is None
-    for field, text in _named(request):
-        name, strength = _split(field, text)
+    for field, text in named(request):
+        name, strength = split(field, text)
         if merged and field != "loras":
             raise InvalidRequest(field, text, f"nothing: {model.name} is one merged expert", "Use --lora.")
         row = book().loras.get(name)
@@ -76,7 +77,7 @@ def _experts(field: str, side: str, path: Path, merged: bool) -> tuple[Expert, .
     return ("high",) if said == "high" else ("low",) if said == "low" else ("high", "low")
 
 
-def _split(field: str, text: str) -> tuple[str, float | None]:
+def split(field: str, text: str) -> tuple[str, float | None]:
     """`FILE:0.8` → the file and 0.8; what does not end in a number is a name as a whole."""
     name, colon, end = text.rpartition(":")
     try:
