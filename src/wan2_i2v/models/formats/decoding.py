@@ -59,11 +59,18 @@ def _table(data: torch.Tensor, scale: torch.Tensor | None, dtype: torch.dtype) -
         # Little-endian: of two neighbouring codes the first is the low byte, and its value the low half.
         halves = table.view(torch.int16).numpy().view(np.uint16).astype(np.uint32)
         pairs = (halves[np.newaxis, :] | halves[:, np.newaxis] << 16).reshape(-1)
-        np.take(pairs, codes.numpy().view(np.uint16), out=_bits(out, np.uint32), mode="clip")
+        _look_up(pairs, codes.numpy().view(np.uint16), _bits(out, np.uint32))
     else:
         width = np.uint16 if dtype.itemsize == 2 else np.uint32
-        np.take(_bits(table, width), codes.numpy(), out=_bits(out, width), mode="clip")
+        _look_up(_bits(table, width), codes.numpy(), _bits(out, width))
     return out.reshape(data.shape)
+
+
+def _look_up(values: np.ndarray, codes: np.ndarray, out: np.ndarray) -> None:
+    """`out` = `values[codes]`, in slices: NumPy widens the codes it is given to eight bytes each."""
+    for start in range(0, len(codes), _SLICE):
+        part = slice(start, start + _SLICE)
+        np.take(values, codes[part], out=out[part], mode="clip")
 
 
 def _bits(tensor: torch.Tensor, width: type[np.unsignedinteger]) -> np.ndarray:
