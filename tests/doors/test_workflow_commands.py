@@ -46,8 +46,10 @@ def strip(graph):
 
 
 def test_a_workflow_as_a_row_of_a_job_list(capsys):
-    assert main([*EXPORT, "--overwrite"]) == 0
-    target = capsys.readouterr().out.strip()
+    assert main([*EXPORT, "--overwrite", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["pictures"] == ["boat-5.png"]
+    target = told["workflow"]
     assert target == "boat-5.json"
     assert main(["import-workflow", target, "--json", "--model", "a14b-fp8"]) == 0
     row = json.loads(capsys.readouterr().out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import json as js
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +29,7 @@ ModelName = Annotated[
 
 
 @request_options
-def export_workflow(*, image: Image, **options: Any) -> int:
+def export_workflow(*, image: Image, json: AsJson = False, **options: Any) -> int:
     """Write a clip's plan as a ComfyUI workflow in API format.
 
     Writes FILE.json, as --output names it (default: the job's name), and FILE.png beside it: the prepared picture, which
@@ -48,13 +48,17 @@ def export_workflow(*, image: Image, **options: Any) -> int:
     target = _target(request.output, plan.job_id)
     places = [target.with_suffix(".png"), target.with_name(f"{target.stem}-last.png")]
     graph = build(plan, places[0].name, f"video/{plan.job_id}", places[1].name)
-    _write(target, json.dumps(graph, indent=2).encode() + b"\n", overwrite=plan.overwrite)
+    _write(target, js.dumps(graph, indent=2).encode() + b"\n", overwrite=plan.overwrite)
     for place, facts in zip(places, (plan.image, plan.last_image), strict=True):
         if facts is not None:
             box = plan.crop_box if facts is plan.image else None
             size = (plan.width, plan.height)
             prepared = pictures.prepare(Path(facts.path), *size, plan.crop, plan.background, box)
             _write(place, _png(prepared), overwrite=plan.overwrite)
+    if json:
+        written = [str(place) for place in places if place.is_file()]
+        output.result({"workflow": str(target), "pictures": written, "warnings": plan.warnings})
+        return 0
     for warning in plan.warnings:
         output.say(warning)
     typer.echo(target)
