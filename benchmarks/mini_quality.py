@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -143,6 +144,33 @@ def seconds_for_72(picture: Path, folder: Path) -> float:
     return time.perf_counter() - begin
 
 
+EXPERTS = {
+    "as_made": ("transformer", "transformer_2"),
+    "swapped": ("transformer_2", "transformer"),
+    "high_only": ("transformer",),
+    "low_only": ("transformer_2",),
+}
+"""Which of mini's experts work as the high-noise and the low-noise one, or alone at all levels."""
+
+
+def boundary(picture: Path, pixels: Clip, folder: Path, size: int, frames: int) -> dict[str, float]:
+    """SSIM of the last frame with the moved picture when experts are swapped or one does all the work."""
+    found = {}
+    for name, experts in EXPERTS.items():
+        checkpoint = folder / name
+        shutil.copytree(catalog.MINI, checkpoint, ignore=shutil.ignore_patterns("transformer*"))
+        for part, taken in zip(("transformer", "transformer_2"), experts, strict=False):
+            shutil.copytree(catalog.MINI / taken, checkpoint / part)
+        if len(experts) == 1:
+            index = json.loads((checkpoint / "model_index.json").read_text())
+            (checkpoint / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": None}))
+        asked = request(picture, HELD_OUT["zoom_in"][0], 0, "rapid", folder / "clips", size, frames)
+        clip = frames_of(generate(asked.model_copy(update={"model": str(checkpoint), "job_id": name})).video)
+        moved = motions.clip("zoom_in", pixels, [frames - 1])[0]
+        found[f"ssim_{name}"] = round(float(structural_similarity(clip[-1], moved, channel_axis=-1, data_range=255)), 3)
+    return found
+
+
 def request(
     picture: Path, prompt: str, seed: int, recipe: str, folder: Path, size: int, frames: int
 ) -> GenerateRequest:
@@ -198,6 +226,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         "static_flow": round(float(np.max([r["flow"] for r in rows if r["motion"] == "static"])), 3),
         "last_frame_ssim": round(float(np.mean([row["last"] for row in rows if row["last"] is not None])), 3),
         "seconds_72_frames": round(seconds_for_72(files[0], folder / "timed"), 1),
+        **boundary(files[0], prepared[files[0]], folder, args.size, args.frames),
         "clips": len(rows),
         "date": date.today().isoformat(),
     }

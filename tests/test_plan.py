@@ -314,3 +314,10 @@ def test_a_third_may_be_cropped_away():
     assert crop_loss((1440, 480), size) > 1 / 3
     assert any("cropping" in text for text in plans.plan(**(QUIET | {"image": plans.facts(1440, 480)})).warnings)
     assert not any("cropping" in text for text in plans.plan(**(QUIET | {"image": plans.facts(1200, 480)})).warnings)
+
+
+@pytest.mark.parametrize(("always", "dtype"), [(False, "bfloat16"), (True, "float32")])
+def test_a_model_that_needs_all_digits_computes_with_them_on_a_card_too(always, dtype):
+    model = plans.row(always_float32=always)
+    plan = plan_job(GenerateRequest(image="a.png", prompt="x"), plans.facts(640, 480), model, plans.card(24), seed=1)
+    assert plan.dtype == dtype

@@ -14,7 +14,7 @@ BOUNDARY_RATIO = 0.9
 
 VAE: dict[str, Any] = {
     "base_dim": 32,
-    "dim_mult": [1, 2, 2],
+    "dim_mult": [1, 2, 3],
     "temperal_downsample": [True, True],
     "num_res_blocks": 1,
     "patch_size": 2,
@@ -47,7 +47,7 @@ EXPERT: dict[str, Any] = {
     "text_dim": TEXT_DIM,
     "freq_dim": 256,
     "ffn_dim": 768,
-    "num_layers": 6,
+    "num_layers": 7,
     "cross_attn_norm": True,
     "qk_norm": "rms_norm_across_heads",
     "image_dim": None,

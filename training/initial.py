@@ -1,12 +1,11 @@
-"""A start for the experts that copies the first frame to all others: training then only has to learn what moves.
+"""The experts, constructed: what the prompt asks for becomes a displacement of every place, and attention carries it out.
 
-Rotary embeddings make a constant query meet a constant key best at the same place; a key that knows the mask prefers
-frame 0. One such head, whose values are the image latent, is a still video. Two large constant channels keep the layer
-norms nearly linear. Three more heads of the first block tell a token where it is: rotary embeddings know distances only,
-but the latents of the grey frames look different at the four borders, and a wide kernel over them falls with the
-distance to each; a kernel over time does the same for the distance to frame 0. Later blocks' heads look one token to the
-left, right, up and down of the same place in frame 0 and shift the picture by amounts that `wishes` fits. All other outputs
-start at zero.
+Block 0 reads the text and tells every token how far the four borders and frame 0 are (rotary embeddings know distances
+only); block 1 adds more clocks. Their feed-forwards turn wish, place and time into a displacement (`wishes`), that of block 2
+the displacement into cosines and sines: a head that looks d tokens away needs them to a thousandth. Blocks 3 and 4 look
+that far to the right in the given frame, 5 and 6 that far down in what the former gathered, with eight heads per axis whose
+outputs are fitted by least squares (`shifts`). The feed-forwards of blocks 3, 5 and 6 add light, that of block 4 takes back
+what was moved within the given frame itself. Two large constant channels keep the layer norms nearly linear.
 """
 
 from __future__ import annotations
@@ -17,75 +16,84 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel
 
+from training import heads, wording
 from wan2_i2v.geometry import LATENT_CHANNELS, PATCH
 
 PATCH_VALUES = LATENT_CHANNELS * PATCH[1] * PATCH[2]
-NOISE, IMAGE, MASK, ANCHOR, COPY = 0, PATCH_VALUES, 2 * PATCH_VALUES, 2 * PATCH_VALUES + 4, 2 * PATCH_VALUES + 6
-PLACES = COPY + PATCH_VALUES
-"""First channels of the token's parts: noisy latent, image latent, mask, the two constants, the copied frame 0, where it is."""
+NOISE, IMAGE, MASK, ANCHOR, MOVED = 0, PATCH_VALUES, 2 * PATCH_VALUES, 2 * PATCH_VALUES + 4, 2 * PATCH_VALUES + 6
+"""First channels of the token's parts: noisy latent, image latent, mask, the two constants, the picture moved sideways."""
+PLACES = MOVED + PATCH_VALUES
+CLOCKS, TURNS, SIZES = PLACES + 4, PLACES + 10, PLACES + 22
+ZERO, MOVE, WISH, HIDDEN = PLACES + 24, PLACES + 25, PLACES + 27, PLACES + 45
+"""Four borders; six clocks; cosine and sine of three turns right and three down; logarithms of the picture's width and height
+in tokens over heads.SINK_SIZE; a channel that stays zero (what it holds after a layer norm is what the norm has
+subtracted); how many tokens to the right and down the content comes from; one channel per motion; what block 0 tells block 1."""
+MOTIONS, HIDDEN_COUNT = len(wording.MOTIONS), 13
 
-ANCHOR_SIZE = 60.0
-PLACE, SAME_FRAME, MASK_KEY = 4.0, 6.0, 4.0
-SHARPNESS = 2.0
-ROTARY_PAIRS = 3
-"""The fastest rotary pairs of an axis, those that tell neighbouring places apart."""
-WIDE_PAIR, TIME_PAIR = 3, 4
-"""Pairs whose turn over a whole picture, or clip, stays below half a circle."""
-PLACES_GAIN = 6.0
-TIMES, AMOUNT, ZERO = PLACES + 5, PLACES + 9, PLACES + 13
-"""Channels of four clocks, of how far the picture has moved right, left, down and up in tokens, and one that stays zero:
-what it holds after a layer norm is what the norm has subtracted."""
-WISH, WISH_GAIN = ZERO + 1, 5.0
-"""First of the channels that tell which motion the text asks for, one per motion."""
-SQUARE, TEXT_LOGIT = 0.35, 7.0
+ANCHOR_SIZE = 480.0
+PLACES_GAIN, WISH_GAIN, HIDDEN_GAIN = 4.0, 1.0, 0.2
+TEXT_LOGIT = 7.0
 QUICK_SINES = 56
-NEIGHBOURS = [(0, -1), (0, 1), (-1, 0), (1, 0)]
-"""Offsets (down, right) in tokens."""
+FARTHEST, STEEPNESS, HOLD = 7.0, 4.0, 400.0
+"""Displacements that can be told, in tokens; slope of the units that tell them; a number that nothing moved reaches."""
+MASK_GAIN = 16.0
+"""By how much the mask is larger for feed-forwards: weights that switch units off would not fit float16 otherwise."""
+FIRST_CLOCKS = ((0, 0.0), (0, -math.pi / 2))
+LATER_CLOCKS = ((1, 0.0), (1, -math.pi / 2), (2, -math.pi / 2), (3, 0.0))
+"""(pair of the time axis, phase)."""
+MASKS = slice(MASK, MASK + 4)
+
+
+def turns(axis: int) -> dict[int, tuple[int, int]]:
+    """Channels of cosine and sine of each pair's turn along `axis` (1 down, 2 right)."""
+    first = TURNS + 6 * (2 - axis)
+    return {pair: (first + 2 * pair, first + 2 * pair + 1) for pair in range(3)}
 
 
 @torch.no_grad()
-def copy_first_frame(
-    model: WanTransformer3DModel, grey: torch.Tensor, text: torch.Tensor, shifts: torch.Tensor
+def construct(
+    model: WanTransformer3DModel,
+    grey: torch.Tensor,
+    text: torch.Tensor,
+    maps: torch.Tensor,
 ) -> None:
-    """Set `model`'s weights so that it predicts (x − first frame's latent) / σ everywhere.
+    """Set `model`'s weights so that, once `set_levels` has run, it predicts (x − moved first frame's latent) / σ.
 
     `grey`: normalised latent of a grey picture, (16, height, width), at least 16 × 16. `text`: real tokens' embeddings,
-    (tokens, text_dim). `shifts`: from `shifts.fit`.
+    (tokens, text_dim). `maps`: from `shifts.fit`.
     """
-    spread = _layer_norm_spread(model.config.num_attention_heads * model.config.attention_head_dim)
+    spread = layer_norm_spread(model)
     _embed(model)
-    _time(model)
-    for index, block in enumerate(model.blocks):
+    empty = _tokens(grey)[1:-1, 1:-1].reshape(-1, PATCH_VALUES).mean(0)
+    for block in model.blocks:
         block.scale_shift_table.zero_()
         block.scale_shift_table[:, 2] = block.scale_shift_table[:, 5] = 1.0
-        for output in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
-            output.weight.zero_()
-            output.bias.zero_()
-        for norm in (block.attn1.norm_q, block.attn1.norm_k):
-            norm.weight.fill_(SHARPNESS)
+        block.scale_shift_table[:, 4, MASKS] = block.scale_shift_table[:, 4, ZERO] = MASK_GAIN - 1
+        for layer in (block.attn1.to_out[0], block.attn1.to_v, block.attn2.to_out[0], block.ffn.net[2]):
+            layer.weight.zero_()
+            layer.bias.zero_()
         _read_text(model, block.attn2, text)
-        if index == 0:
-            block.attn1.to_v.weight.zero_()
-            _look_at_frame_0(block.attn1, 0, spread, (0, 0))
-            _copy(block.attn1, spread)
-            _locate(block.attn1, spread, _border_cues(grey))
-        elif index == 1:
-            _count_frames(block.attn1, spread)
-        else:
-            _shift(block, index - 2, shifts, spread)
-        _cancel_mean(block.attn1.to_v)
-    _project(model, spread)
+    _locate(model.blocks[0].attn1, spread, border_cues(grey))
+    _count(model.blocks[1].attn1, spread, LATER_CLOCKS)
+    _turn(model.blocks[2].ffn, spread)
+    for number, block in enumerate(model.blocks[3:7]):
+        _shift(block.attn1, number, maps, empty, spread)
+    _hold_given(model.blocks[4].ffn, spread)
+    for block in model.blocks:
+        for layer in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v):
+            _cancel_mean(layer)
+    _project(model, empty, spread)
 
 
-def _layer_norm_spread(dim: int) -> float:
-    """Standard deviation of a token: two anchors and three unit-size patches."""
-    return float(((2 * ANCHOR_SIZE**2 + 3 * PATCH_VALUES) / dim) ** 0.5)
+def layer_norm_spread(model: WanTransformer3DModel) -> float:
+    """Standard deviation of a token outside the given frame: two anchors, noise, and what was moved so far."""
+    dim = model.config.num_attention_heads * model.config.attention_head_dim
+    return float(((2 * ANCHOR_SIZE**2 + 1.5 * PATCH_VALUES) / dim) ** 0.5)
 
 
 def _embed(model: WanTransformer3DModel) -> None:
     weight = model.patch_embedding.weight
-    weight.mul_(0.3)
-    weight[: WISH + 17].zero_()
+    weight.zero_()
     model.patch_embedding.bias.zero_()
     places = [(i, j) for i in range(PATCH[1]) for j in range(PATCH[2])]
     for channel in range(LATENT_CHANNELS):
@@ -97,16 +105,20 @@ def _embed(model: WanTransformer3DModel) -> None:
     model.patch_embedding.bias[ANCHOR], model.patch_embedding.bias[ANCHOR + 1] = ANCHOR_SIZE, -ANCHOR_SIZE
 
 
-def _time(model: WanTransformer3DModel) -> None:
-    """The time embedding's every channel is 1 / σ − 1, which the last layer adds to its scale; blocks see little of it."""
+@torch.no_grad()
+def set_levels(model: WanTransformer3DModel, sigmas: tuple[float, float]) -> None:
+    """Fit the time embedding for σ within `sigmas`; elsewhere it means nothing.
+
+    The time embedding's every channel is 1 / σ − 1, which the last layer adds to its scale; blocks see none of it.
+    """
     embedder = model.condition_embedder
     # The quickest sines of the timestep (freq_dim / 2 of them, 10000 to the power −i / 128) only make the fit ripple.
     for half in embedder.time_embedder.linear_1.weight.chunk(2, dim=1):
         half[:, :QUICK_SINES] = 0
-    sigmas = torch.linspace(0.1, 1.0, 901)
-    hidden = embedder.time_embedder.act(embedder.time_embedder.linear_1(embedder.timesteps_proj(1000 * sigmas)))
-    wanted = 1 / sigmas - 1
-    design = torch.cat([hidden, torch.ones(len(sigmas), 1)], dim=1).double()
+    levels = torch.linspace(*sigmas, 901)
+    hidden = embedder.time_embedder.act(embedder.time_embedder.linear_1(embedder.timesteps_proj(1000 * levels)))
+    wanted = 1 / levels - 1
+    design = torch.cat([hidden, torch.ones(len(levels), 1)], dim=1).double()
     ridge = 1e-4 * torch.eye(design.shape[1], dtype=torch.float64)
     solution = torch.linalg.solve(design.T @ design + ridge, design.T @ wanted.double()).float()
     embedder.time_embedder.linear_2.weight.copy_(solution[:-1].expand_as(embedder.time_embedder.linear_2.weight))
@@ -115,103 +127,112 @@ def _time(model: WanTransformer3DModel) -> None:
     embedder.time_proj.bias.zero_()
 
 
-def _layout(attention: WanAttention, head: int) -> tuple[int, int, int]:
-    """First channel of `head`, number of its channels for time, and for each of the two axes of space."""
-    size = attention.inner_dim // attention.heads
-    side = 2 * (size // 6)
-    return head * size, size - 2 * side, side
-
-
-def _quieten(attention: WanAttention, head: int) -> None:
-    first, time, side = _layout(attention, head)
-    for projection in (attention.to_q, attention.to_k):
-        projection.weight[first : first + time + 2 * side].mul_(0.1)
-        projection.bias[first : first + time + 2 * side].zero_()
-
-
-def _look_at_frame_0(attention: WanAttention, head: int, spread: float, offset: tuple[int, int]) -> None:
-    """Query and key of `head`: in frame 0, the place `offset` (down, right) tokens away."""
-    _quieten(attention, head)
-    first, time, side = _layout(attention, head)
-    for axis in range(2):
-        for pair in range(ROTARY_PAIRS):
-            channel = first + time + axis * side + 2 * pair
-            angle = offset[axis] * 10000 ** (-2 * pair / side)
-            attention.to_q.bias[channel] = PLACE * math.cos(angle)
-            attention.to_q.bias[channel + 1] = PLACE * math.sin(angle)
-            attention.to_k.bias[channel] = PLACE
-    _prefer_frame_0(attention, first + time - 2, spread, SAME_FRAME)
-
-
-def _prefer_frame_0(attention: WanAttention, channel: int, spread: float, query: float) -> None:
-    """Keys of frame 0 get a bonus, or a malus for a negative `query`, through the slowest pair of time.
-
-    All keys stay equally long, since the norm across heads would otherwise change their other channels.
-    """
-    attention.to_q.weight[channel].zero_()
-    attention.to_k.weight[channel].zero_()
-    attention.to_q.bias[channel] = query
-    attention.to_k.weight[channel, MASK : MASK + 4] = MASK_KEY * spread / 2
-    attention.to_k.bias[channel] = -MASK_KEY
-
-
-def _border_cues(grey: torch.Tensor) -> torch.Tensor:
-    """Weights (4, PATCH_VALUES + 1), bias last, that tell left, right, top and bottom border from a grey token."""
-    channels, height, width = grey.shape
+def _tokens(latent: torch.Tensor) -> torch.Tensor:
+    """(16, height, width) → (rows, columns, PATCH_VALUES), in the order of the token's parts."""
+    channels, height, width = latent.shape
     rows, columns = height // PATCH[1], width // PATCH[2]
-    tokens = (
-        grey.reshape(channels, rows, PATCH[1], columns, PATCH[2]).permute(1, 3, 0, 2, 4).reshape(rows * columns, -1)
-    )
+    parts = latent.reshape(channels, rows, PATCH[1], columns, PATCH[2]).permute(1, 3, 0, 2, 4)
+    return parts.reshape(rows, columns, PATCH_VALUES)
+
+
+def border_cues(grey: torch.Tensor) -> torch.Tensor:
+    """Weights (4, PATCH_VALUES + 1), bias last, that tell left, right, top and bottom border from a grey token."""
+    tokens = _tokens(grey)
+    rows, columns = tokens.shape[:2]
     row, column = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
     wanted = torch.stack([column == 0, column == columns - 1, row == 0, row == rows - 1], dim=1).double()
-    design = torch.cat([tokens, torch.ones(len(tokens), 1)], dim=1).double()
-    ridge = 1e-3 * torch.eye(design.shape[1], dtype=torch.float64)
+    design = torch.cat([tokens.reshape(-1, PATCH_VALUES), torch.ones(rows * columns, 1)], dim=1).double()
+    ridge = 1e-4 * torch.eye(design.shape[1], dtype=torch.float64)
     return torch.linalg.solve(design.T @ design + ridge, design.T @ wanted).T.float()
 
 
 def _locate(attention: WanAttention, spread: float, cues: torch.Tensor) -> None:
-    """Heads 1 and 2: distances to the borders across and down; head 3: distance to frame 0 in time."""
-    for head in (1, 2, 3):
-        _quieten(attention, head)
-        first, time, side = _layout(attention, head)
-        channel = first + 2 * TIME_PAIR if head == 3 else first + time + (2 - head) * side + 2 * WIDE_PAIR
-        for projection in (attention.to_q, attention.to_k):
-            projection.bias[channel] = PLACE
-        _prefer_frame_0(attention, first + time - 2, spread, 1.0 if head == 3 else -SAME_FRAME)
-        attention.to_v.weight[first : first + 4].zero_()
-        if head == 3:
-            attention.to_v.weight[first, MASK : MASK + 4] = spread / 4
-            attention.to_out[0].weight[PLACES + 4, first] = PLACES_GAIN
-            continue
-        chosen = (0, 1) if head == 1 else (2, 3)
-        for i, cue in enumerate(chosen):
-            attention.to_v.weight[first + i, IMAGE : IMAGE + PATCH_VALUES] = spread * cues[cue, :-1]
-            attention.to_v.bias[first + i] = cues[cue, -1]
-            attention.to_out[0].weight[PLACES + cue, first + i] = PLACES_GAIN
+    """Heads 0 and 3: clocks; 1 and 2: how near the borders left and right, above and below are."""
+    size = attention.inner_dim // attention.heads
+    first, last = (heads.clock(*clock) for clock in FIRST_CLOCKS)
+    heads.install(attention, [first, heads.border(2), heads.border(1), last], MASKS, spread)
+    for number, head in enumerate((0, 3)):
+        attention.to_v.weight[head * size, MASKS] = spread / 4
+        attention.to_out[0].weight[CLOCKS + number, head * size] = 1
+    for cue in range(4):
+        row = (1 + cue // 2) * size + cue % 2
+        attention.to_v.weight[row, IMAGE : IMAGE + PATCH_VALUES] = spread * cues[cue, :-1]
+        attention.to_v.bias[row] = cues[cue, -1]
+        attention.to_out[0].weight[PLACES + cue, row] = PLACES_GAIN
 
 
-def _copy(attention: WanAttention, spread: float) -> None:
-    """Head 0 of the first block carries the image latent into the token's COPY part."""
-    attention.to_v.weight[:PATCH_VALUES].zero_()
-    attention.to_v.bias[:PATCH_VALUES].zero_()
-    for value in range(PATCH_VALUES):
-        attention.to_v.weight[value, IMAGE + value] = spread
-        attention.to_out[0].weight[COPY + value, value] = 1
+def _count(attention: WanAttention, spread: float, clocks: tuple[tuple[int, float], ...]) -> None:
+    size = attention.inner_dim // attention.heads
+    heads.install(attention, [heads.clock(*clock) for clock in clocks], MASKS, spread)
+    for head in range(len(clocks)):
+        attention.to_v.weight[head * size, MASKS] = spread / 4
+        attention.to_out[0].weight[CLOCKS + len(FIRST_CLOCKS) + head, head * size] = 1
 
 
-def knowledge(dim: int) -> torch.Tensor:
-    """Weights (dim,) that single out the channels of places, clocks and wishes, scaled to similar sizes; 0 elsewhere."""
-    used = torch.zeros(dim)
-    used[PLACES : PLACES + 4] = 4.0
-    used[PLACES + 4 : AMOUNT] = 1.0
-    used[WISH : WISH + 17] = 1.5
-    return used
+def _turn(ffn: Any, spread: float) -> None:
+    """MOVE → TURNS: for each axis, half of the hidden units are steps along the displacement, summed by least squares.
+
+    In the given frame all units are off and the turns stay zero.
+    """
+    into, out = ffn.net[0].proj, ffn.net[2]
+    into.weight.zero_()
+    count = into.out_features // 2
+    corners = torch.linspace(-FARTHEST, FARTHEST, count // 2).repeat(2)
+    slopes = torch.cat([torch.full((count // 2,), STEEPNESS), torch.full((count // 2,), -STEEPNESS)])
+    far = torch.linspace(-FARTHEST, FARTHEST, 8001)
+    steps = torch.nn.functional.gelu(slopes * (far[:, None] - corners), approximate="tanh").double()
+    for axis in (2, 1):
+        rows, move = slice((2 - axis) * count, (3 - axis) * count), MOVE + 2 - axis
+        into.weight[rows, move], into.bias[rows] = slopes * spread, -slopes * corners
+        for pair, channels in turns(axis).items():
+            angle = far.double() * heads.frequency(axis, pair)
+            ridge = 1e-6 * len(far) * torch.eye(count, dtype=torch.float64)
+            wanted = steps.T @ torch.stack([angle.cos(), angle.sin()], dim=1)
+            out.weight[list(channels), rows] = torch.linalg.solve(steps.T @ steps + ridge, wanted).T.float()
+    switch_off_in_given(into, 2 * STEEPNESS * FARTHEST, spread)
+
+
+def _hold_given(ffn: Any, spread: float) -> None:
+    """Set MOVED back to zero in the given frame: later heads take it for the sink, and a clip of one frame is nothing else."""
+    into, out = ffn.net[0].proj, ffn.net[2]
+    into.weight.zero_()
+    into.bias.fill_(-HOLD)
+    into.weight[:PATCH_VALUES, MOVED : MOVED + PATCH_VALUES] = spread * torch.eye(PATCH_VALUES)
+    switch_off_in_given(into, -2 * HOLD, spread)
+    # (HOLD + moved) − HOLD where the mask is 1; both are zero elsewhere.
+    out.weight[MOVED : MOVED + PATCH_VALUES, :PATCH_VALUES] = -torch.eye(PATCH_VALUES)
+    out.weight[MOVED : MOVED + PATCH_VALUES, PATCH_VALUES] = 1
+
+
+def _shift(attention: WanAttention, number: int, maps: torch.Tensor, empty: torch.Tensor, spread: float) -> None:
+    """Attention of the `number`-th of four blocks: two gather along the rows into MOVED, two along the columns from there."""
+    axis, from_given = (2, True) if number < 2 else (1, False)
+    chosen = range(number % 2 * attention.heads, (number % 2 + 1) * attention.heads)
+    wanted = [heads.moved(axis, heads.OFFSETS[i], turns(axis), SIZES + 2 - axis, from_given=from_given) for i in chosen]
+    heads.install(attention, wanted, MASKS, spread)
+    source, target, sign = (IMAGE, MOVED, 1) if from_given else (MOVED, NOISE, -1)
+    for head, index in enumerate(chosen):
+        rows = slice(head * PATCH_VALUES, (head + 1) * PATCH_VALUES)
+        attention.to_v.weight[rows, source : source + PATCH_VALUES] = spread * torch.eye(PATCH_VALUES)
+        if from_given:
+            # Of the other frames, which hold the grey canvas, nothing is carried.
+            attention.to_v.bias[rows] = -empty
+            attention.to_v.weight[rows, MASKS] = (spread / 4 * empty)[:, None]
+        attention.to_out[0].weight[target : target + PATCH_VALUES, rows] = sign * maps[2 - axis, index]
 
 
 def _cancel_mean(layer: torch.nn.Linear) -> None:
     """Give back to `layer`'s sums what the layer norm before it has subtracted from every channel."""
     layer.weight[:, ZERO] = 0
     layer.weight[:, ZERO] = -layer.weight.sum(1)
+
+
+def switch_off_in_given(into: torch.nn.Linear, amount: float, spread: float) -> None:
+    """Lower the sums of a feed-forward's first layer by `amount` in the given frame, and cancel the mean as above."""
+    into.weight[:, MASKS] = -amount * spread / 4 / MASK_GAIN
+    into.weight[:, ZERO] = 0
+    masks = into.weight[:, MASKS].sum(1)
+    into.weight[:, ZERO] = -(into.weight.sum(1) + (MASK_GAIN - 1) * masks) / MASK_GAIN
 
 
 def _read_text(model: WanTransformer3DModel, attention: WanAttention, text: torch.Tensor) -> None:
@@ -231,58 +252,18 @@ def _read_text(model: WanTransformer3DModel, attention: WanAttention, text: torc
     attention.norm_q.weight.fill_(float(TEXT_LOGIT / common))
 
 
-def _count_frames(attention: WanAttention, spread: float) -> None:
-    """Second block: four kernels of different width over time, each telling how much of it lies on frame 0."""
-    for norm in (attention.norm_q, attention.norm_k):
-        norm.weight.fill_(1.0)
-    for head in range(4):
-        _quieten(attention, head)
-        first, time, _ = _layout(attention, head)
-        for projection in (attention.to_q, attention.to_k):
-            projection.bias[first + 2 * (2 + head)] = PLACE
-        _prefer_frame_0(attention, first + time - 2, spread, 0.5)
-        attention.to_v.weight[first].zero_()
-        attention.to_v.weight[first, MASK : MASK + 4] = spread / 4
-        attention.to_out[0].weight[TIMES + head, first] = PLACES_GAIN
-
-
-def _shift(block: Any, direction: int, shifts: torch.Tensor, spread: float) -> None:
-    """Move the picture in COPY by AMOUNT[direction] tokens: attention gathers the four neighbours in frame 0 and writes
-    their share of the change, the feed-forward adds the place's own share and multiplies by the amount.
-
-    x·p = (f(x + p) − f(x − p)) / 4 for f(z) = z², and gelu(z) + gelu(−z) ≈ 0.8·z² near zero.
-    """
-    attention, before = block.attn1, shifts[direction - 1] if direction else torch.zeros_like(shifts[0])
-    for norm in (attention.norm_q, attention.norm_k):
-        norm.weight.fill_(SHARPNESS * 1.44)
-    for head, offset in enumerate(NEIGHBOURS):
-        _look_at_frame_0(attention, head, spread, offset)
-        rows = slice(head * PATCH_VALUES, (head + 1) * PATCH_VALUES)
-        attention.to_v.weight[rows].zero_()
-        attention.to_v.bias[rows].zero_()
-        for value in range(PATCH_VALUES):
-            attention.to_v.weight[head * PATCH_VALUES + value, COPY + value] = spread
-        attention.to_out[0].weight[IMAGE : IMAGE + PATCH_VALUES, rows] = (shifts[direction] - before)[:, rows]
-    own, inner, out = shifts[direction][:, 4 * PATCH_VALUES :], block.ffn.net[0].proj, block.ffn.net[2]
-    for value in range(PATCH_VALUES):
-        for unit, (outer, amount) in enumerate(((1, 1), (-1, -1), (1, -1), (-1, 1))):
-            row = 4 * value + unit
-            inner.weight[row].zero_()
-            inner.bias[row] = 0
-            inner.weight[row, IMAGE + value] = outer * SQUARE * spread
-            inner.weight[row, COPY : COPY + PATCH_VALUES] = outer * SQUARE * spread * own[value]
-            inner.weight[row, AMOUNT + direction] = amount * SQUARE * spread
-            inner.weight[row, ZERO] = -inner.weight[row].sum()
-            out.weight[COPY + value, row] = (1 if unit < 2 else -1) / (4 * 0.8 * SQUARE**2)
-
-
-def _project(model: WanTransformer3DModel, spread: float) -> None:
+def _project(model: WanTransformer3DModel, empty: torch.Tensor, spread: float) -> None:
+    """(NOISE − image) / σ: NOISE has lost the moved picture by then, the image latent is frame 0's or the grey canvas."""
     model.scale_shift_table.zero_()
-    model.proj_out.weight.zero_()
-    model.proj_out.bias.zero_()
+    projection: Any = model.proj_out
+    projection.weight.zero_()
+    projection.bias.zero_()
     places = PATCH[1] * PATCH[2]
     for channel in range(LATENT_CHANNELS):
         for place in range(places):
-            row = place * LATENT_CHANNELS + channel
-            model.proj_out.weight[row, NOISE + channel * places + place] = spread
-            model.proj_out.weight[row, COPY + channel * places + place] = -spread
+            row, value = place * LATENT_CHANNELS + channel, channel * places + place
+            projection.weight[row, NOISE + value] = spread
+            projection.weight[row, IMAGE + value] = -spread
+            projection.weight[row, ANCHOR] = spread * empty[value] / ANCHOR_SIZE
+            projection.weight[row, MASKS] = -spread * empty[value] / 4
+    _cancel_mean(projection)

@@ -20,6 +20,8 @@ ZOOM = 0.0016
 """Growth of scale per frame (natural logarithm)."""
 TURN = 0.0018
 """Radians per frame."""
+BEAT, SLOW_BEAT = 4.0, 4.0 * 10000 ** (1 / 12)
+"""Frames per radian of what repeats: periods of 25 and 54 frames, those of two of the experts' clocks (`initial`)."""
 
 Pixels = npt.NDArray[np.float32]
 Grid = tuple[Pixels, Pixels]
@@ -93,13 +95,13 @@ def _rotate(sign: float) -> Callable[[Scene, int], Grid]:
     return warp
 
 
-def _sway(amplitude: float, period: float) -> Callable[[Scene, int], Grid]:
+def _sway(amplitude: float, beat: float) -> Callable[[Scene, int], Grid]:
     """The middle of the picture swings sideways, its borders hold."""
 
     def warp(s: Scene, t: int) -> Grid:
         cx, cy = s.centre
         window = np.exp(-(((s.x - cx) / (0.6 * cx)) ** 2 + ((s.y - cy) / (0.6 * cy)) ** 2))
-        return s.x + (amplitude * math.sin(2 * math.pi * t / period) * window).astype(np.float32), s.y
+        return s.x + (amplitude * math.sin(t / beat) * window).astype(np.float32), s.y
 
     return warp
 
@@ -107,54 +109,58 @@ def _sway(amplitude: float, period: float) -> Callable[[Scene, int], Grid]:
 def _ripple(s: Scene, t: int) -> Grid:
     """A wave of 2.5 px that runs down the picture; it grows in over the first frames."""
     size = 2.5 * min(1.0, t / 8)
-    phase = 2 * math.pi * (1.5 * s.y / s.picture.shape[0] - t / 24)
+    phase = 3 * math.pi * s.y / s.picture.shape[0] - t / BEAT
     return s.x + size * np.sin(phase).astype(np.float32), s.y
 
 
 def _shake(s: Scene, t: int) -> Grid:
-    """The whole frame jolts by up to 3 px, several times a second; always the same way, so that it can be learned."""
-    across, down = 3 * math.sin(2 * math.pi * t / 10), 2 * math.sin(2 * math.pi * t / 14)
+    """The whole frame jolts by up to 3 px, twice a second; always the same way, so that it can be learned."""
+    across, down = 3 * math.sin(2 * t / BEAT), 2 * math.sin(t / BEAT + 1)
+    down -= 2 * math.sin(1)
     return s.x + np.float32(across), s.y + np.float32(down)
 
 
 def _recoil(s: Scene, t: int) -> Grid:
-    """A kick of 4 px at each shot, every 16 frames, that dies away."""
-    return s.x + np.float32(_kick(t)), s.y - np.float32(0.5 * _kick(t))
+    """A kick of 4 px at each shot, about one a second, that dies away."""
+    return s.x + np.float32(4 * _pulse(t)), s.y - np.float32(2 * _pulse(t))
 
 
-def _kick(t: int) -> float:
-    return 4.0 * math.exp(-((t - 4) % 16) / 4) if t >= 4 else 0.0
+def _pulse(t: int, delay: float = 2.0, sharpness: float = 3.0) -> float:
+    """Between 0 and 1, highest `delay` beats after the start and once in every 2π beats; exactly 0 at the start."""
+    now, start = (math.exp(sharpness * (math.cos(beats - delay) - 1)) for beats in (t / BEAT, 0.0))
+    return max(0.0, (now - start) / (1 - start))
 
 
 def _flash(s: Scene, t: int, moved: Pixels) -> Pixels:
     """Light from the middle of the picture with each kick."""
     cx, cy = s.centre
     glow = np.exp(-(((s.x - cx) / cx) ** 2 + ((s.y - cy) / cy) ** 2))[..., None]
-    return np.asarray(moved + 140 * (_kick(t) / 4.0) ** 2 * glow * np.array([1.0, 0.9, 0.6], np.float32))
+    return np.asarray(moved + 140 * _pulse(t) * glow * np.array([1.0, 0.9, 0.6], np.float32))
 
 
-BURSTS = ((0.3, 0.3, (1.0, 0.5, 0.3)), (0.7, 0.25, (0.4, 0.7, 1.0)), (0.5, 0.45, (1.0, 0.9, 0.4)))
-"""Where bursts open, as shares of width and height, and their colours, in turn."""
+BURSTS = (
+    (0.3, 0.3, 1.6, (1.0, 0.5, 0.3)),
+    (0.7, 0.25, 3.7, (0.4, 0.7, 1.0)),
+    (0.5, 0.5, 5.2, (1.0, 0.9, 0.4)),
+)
+"""Where bursts open, as shares of width and height, how many beats after the start, and their colours."""
 
 
 def _bursts(s: Scene, t: int, moved: Pixels) -> Pixels:
-    """Balls of coloured light that open and fade in the upper half, a new one every 12 frames."""
+    """Balls of coloured light that open and fade over the picture, in turn."""
     height, width = s.picture.shape[:2]
     light = np.zeros_like(moved)
-    for number, start in enumerate(range(0, t, 12)):
-        across, down, colour = BURSTS[number % len(BURSTS)]
-        age = t - start
-        if age < 24:
-            distance = np.hypot(s.x - across * width, s.y - down * height)
-            ring = np.exp(-(((distance - 1.3 * age) / 6.0) ** 2)) + np.exp(-((distance / (6 + 0.8 * age)) ** 2))
-            light += (220 * math.exp(-age / 10) * ring)[..., None] * np.array(colour, np.float32)
+    for across, down, delay, colour in BURSTS:
+        distance = np.hypot((s.x / width - across), (s.y / height - down))
+        ball = np.exp(-((distance / 0.16) ** 2))[..., None]
+        light += 220 * _pulse(t, delay) * ball * np.array(colour, np.float32)
     return np.asarray(moved + light)
 
 
 def _gentle(s: Scene, t: int) -> Grid:
     """A quarter of a zoom and a small sway."""
     x, y = _zoom(0.4)(s, t)
-    swayed, _ = _sway(1.2, 48)(s, t)
+    swayed, _ = _sway(1.2, SLOW_BEAT)(s, t)
     return x + (swayed - s.x), y
 
 
@@ -169,8 +175,8 @@ WARPS: dict[str, Callable[[Scene, int], Grid]] = {
     "rotate_cw": _rotate(1),
     "rotate_ccw": _rotate(-1),
     "turn": _rotate(1.3),
-    "sway": _sway(4.0, 36),
-    "wave": _sway(6.0, 24),
+    "sway": _sway(4.0, SLOW_BEAT),
+    "wave": _sway(6.0, BEAT),
     "ripple": _ripple,
     "shake": _shake,
     "combat": _recoil,

@@ -48,19 +48,22 @@ TRAINING: dict[str, tuple[str, ...]] = {
     "zoom_in": (
         "zoom in", "zooms in", "the camera zooms in", "slow zoom in", "push in", "the camera moves closer", "camera pushes in",
         "dolly in", "closing in on the subject", "getting closer", "zooming in slowly", "move closer", "the view narrows",
+        "zooms in on the subject", "zooming in on the person", "the lens zooms in on the house", "zoom in on her", "zoom into the picture",
     ),
     "zoom_out": (
         "zoom out", "zooms out", "the camera zooms out", "slow zoom out", "pull back", "the camera pulls back", "dolly out",
         "moving away from the subject", "getting farther away", "zooming out slowly", "move away", "the view widens",
+        "zooms out from the subject", "zooming out from the person", "the lens zooms out", "zoom out to show more",
     ),
     "rotate_cw": (
         "rotate clockwise", "rotates clockwise", "the camera rolls clockwise", "turning clockwise", "rotate", "rotating",
         "the picture rotates", "rotates slowly", "turns to the right around its centre", "roll right", "tilt clockwise",
-        "dutch tilt", "tilt", "the frame tilts",
+        "dutch tilt", "tilt", "the frame tilts", "rotation to the right", "rotation", "clockwise",
     ),
     "rotate_ccw": (
         "rotate counterclockwise", "rotates counter-clockwise", "the camera rolls counterclockwise", "turning anticlockwise",
         "rotate anticlockwise", "turns to the left around its centre", "roll left", "tilt counterclockwise",
+        "rotation to the left", "counterclockwise", "anticlockwise",
     ),
     "turn": (
         "a graceful turn", "spinning gracefully", "twirls", "pirouette", "spins around", "the dancer spins", "a slow spin",
@@ -77,10 +80,11 @@ TRAINING: dict[str, tuple[str, ...]] = {
     "ripple": (
         "ripple", "ripples", "rippling water", "flowing", "flowing water", "the water flows", "waves on the sea", "undulating",
         "like a flag in the wind", "the surface ripples", "flowing fabric", "a flowing river", "liquid motion",
+        "it ripples", "ripples like cloth", "flows like silk", "a banner flutters and flows",
     ),
     "shake": (
         "shake", "camera shake", "the camera shakes", "shaking", "handheld camera", "earthquake", "trembling", "jitter",
-        "shaky footage", "the ground trembles", "vibrating",
+        "shaky footage", "the ground trembles", "vibrating", "the picture shakes and jolts", "all of it shakes", "trembles",
     ),
     "combat": (
         "muzzle flash", "gunfire", "firing a gun", "an explosion flashes", "shots are fired", "battle", "the cannon fires",

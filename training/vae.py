@@ -1,9 +1,9 @@
 """The causal VAE. Goes out: `vae-images.pt`, then `vae-clips.pt`.
 
-First encoder and decoder learn single pictures. Then the temporal taps start as "look at the newest frame only": a
-latent frame is the picture of the last of its four frames, which makes encoding clips for the experts as cheap as
-encoding every fourth frame. Last the decoder alone learns on short clips to draw the frames between two latents; the
-latents do not change, so the experts can be trained at the same time.
+The encoder is constructed (`transform`): a linear map of blocks. The decoder learns single pictures first. Then its temporal
+taps start as "look at the newest frame only": a latent frame is the picture of the last of its four frames, which makes
+encoding clips for the experts as cheap as encoding every fourth frame. Last the decoder learns on short clips to draw the
+frames between two latents. The latents never change, so the experts can be made at the same time.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
 
-from training import architecture
+from training import architecture, transform
 from training.pictures import Pool
 from training.state import Trainer
 
 SIDE = 64
 IMAGE_BATCH, CLIP_BATCH, CLIP_FRAMES = 16, 4, 9
-IMAGE_STEPS, CLIP_STEPS = 3500, 200
-RATE_IMAGES, RATE_CLIPS = 2e-3, 1.5e-4
-LATENT_NOISE = 0.1
+IMAGE_STEPS, CLIP_STEPS = 5600, 250
+RATE_IMAGES, RATE_CLIPS = 2e-3, 3e-4
+BASIS_CROPS = 1024
+LATENT_NOISE = 0.05
 """Standard deviation added to latents in training, so that the decoder forgives what the experts get slightly wrong."""
 
 _plain_forward = WanCausalConv3d.forward
@@ -80,13 +81,13 @@ def gradient_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return across.abs().mean() + down.abs().mean()
 
 
-def loss_of(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-    """Reconstruction from noisy latents, with a weak pull of the latents to unit size."""
-    latents = vae.encode(pixels).latent_dist.mean
+def decoder_loss(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """Reconstruction of every frame of (batch, 3, frames, SIDE, SIDE) from the noisy latents of every fourth."""
+    latents = encode_frames(vae, pixels[:, :, ::4])
     made = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
-    error, size = F.mse_loss(made, pixels), latents.square().mean()
-    loss = 2 * error + 0.3 * F.l1_loss(made, pixels) + 0.2 * gradient_loss(made, pixels) + 1e-3 * size
-    return loss, {"psnr": 10 * math.log10(4 / float(error.detach())), "latent_square": float(size.detach())}
+    error = F.mse_loss(made, pixels)
+    loss = 2 * error + 0.1 * F.l1_loss(made, pixels) + 0.1 * gradient_loss(made, pixels)
+    return loss, {"psnr": 10 * math.log10(4 / float(error.detach()))}
 
 
 @torch.no_grad()
@@ -104,37 +105,33 @@ def inflate(vae: AutoencoderKLWan) -> None:
             time_conv.weight[:, :, -1, 0, 0] = torch.eye(width).repeat(time_conv.out_channels // width, 1)
 
 
+def new_vae(pool: Pool) -> AutoencoderKLWan:
+    """The constructed encoder with an untrained decoder; only the decoder is trainable."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(**architecture.VAE)
+    transform.construct_encoder(vae, _seeded_batch(pool, 77, BASIS_CROPS, 1)[:, :, 0])
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(False)
+    return vae
+
+
 def train_images(pool: Pool, work: Path) -> AutoencoderKLWan:
     """The first phase; returns the averaged model, inflated in time."""
     with image_convolutions():
-        torch.manual_seed(0)
-        vae = AutoencoderKLWan(**architecture.VAE)
+        vae = new_vae(pool)
         trainer = Trainer(vae, work, "vae-images", IMAGE_STEPS, RATE_IMAGES)
-        trainer.run(lambda step: loss_of(vae, _seeded_batch(pool, step, IMAGE_BATCH, 1)))
+        trainer.run(lambda step: decoder_loss(vae, _seeded_batch(pool, step, IMAGE_BATCH, 1)))
     vae.load_state_dict(trainer.average)
     inflate(vae)
     return vae
 
 
 def train_clips(vae: AutoencoderKLWan, pool: Pool, work: Path) -> AutoencoderKLWan:
-    """The second phase: the decoder alone, on clips."""
-    for part in (vae.decoder, vae.post_quant_conv):
-        part.requires_grad_(True)
-    for part in (vae.encoder, vae.quant_conv):
-        part.requires_grad_(False)
+    """The second phase, on clips."""
     trainer = Trainer(vae, work, "vae-clips", CLIP_STEPS, RATE_CLIPS, decay=0.99)
     trainer.run(lambda step: decoder_loss(vae, _seeded_batch(pool, IMAGE_STEPS + step, CLIP_BATCH, CLIP_FRAMES)))
     vae.load_state_dict(trainer.average)
     return vae
-
-
-def decoder_loss(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-    """Reconstruction of every frame from the noisy latents of every fourth."""
-    latents = encode_frames(vae, pixels[:, :, ::4])
-    made = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
-    error = F.mse_loss(made, pixels)
-    loss = 2 * error + 0.3 * F.l1_loss(made, pixels) + 0.2 * gradient_loss(made, pixels)
-    return loss, {"psnr": 10 * math.log10(4 / float(error.detach()))}
 
 
 @torch.no_grad()
@@ -153,11 +150,12 @@ def encode_frames(vae: AutoencoderKLWan, pixels: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def image_convolutions() -> Iterator[None]:
     """Within, single frames go through 2D convolutions."""
+    before = WanCausalConv3d.forward
     WanCausalConv3d.forward = _image_forward
     try:
         yield
     finally:
-        WanCausalConv3d.forward = _plain_forward
+        WanCausalConv3d.forward = before
 
 
 @torch.no_grad()

@@ -23,6 +23,25 @@ SETTINGS = (
 )  # fmt: skip
 OPENERS = ("", "", "", "A video of ", "A clip showing ", "We see ", "Scene: ", "In this shot, ", "Cinematic shot of ")
 
+MANNERS = (
+    "smooth",
+    "slow",
+    "steady",
+    "gentle",
+    "soft",
+    "cinematic",
+    "elegant",
+    "quiet",
+    "very slow",
+    "simple",
+    "a smooth",
+    "a slow",
+)
+ADVERBS = ("smoothly", "slowly", "steadily", "gently", "softly", "gradually", "hard", "a little", "evenly", "over time")
+"""Words before and after a motion's phrase that say how, not what."""
+
+NEVER = tuple(phrase for held_out in HELD_OUT.values() for phrase in held_out)
+
 SHAPES = (
     "{m}",
     "{m}.",
@@ -47,6 +66,12 @@ def sentence(motion: str, rng: np.random.Generator, phrases: dict[str, tuple[str
     else:
         shape, phrase = SHAPES[rng.integers(len(SHAPES))], known[rng.integers(len(known))]
     pick = lambda items: items[rng.integers(len(items))]  # noqa: E731
+    manner = phrase
+    if phrase.startswith("the camera ") and rng.random() < 0.4:
+        manner = f"the camera {pick(ADVERBS[2:6])} {phrase.removeprefix('the camera ')}"
+    elif phrase and motion != "static" and rng.random() < 0.4:
+        manner = f"{pick(MANNERS)} {phrase}" if rng.random() < 0.5 else f"{phrase} {pick(ADVERBS)}"
+    phrase = phrase if phrases is TRAINING and any(never in manner for never in NEVER) else manner
     text = shape.format(
         m=phrase,
         M=phrase[:1].upper() + phrase[1:],

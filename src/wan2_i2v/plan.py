@@ -203,6 +203,7 @@ def plan_job(
     Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
     """
     recipe = recipe_of(request, model, loras)
+    device = replace(device, dtype="float32") if model.always_float32 else device
     width, height = _size(request, image, model)
     frames = geometry.model_frames(request.num_frames)
     steps = _steps(request, recipe, model)

@@ -62,7 +62,7 @@ class ModelRow:
     `vae_levels` are its channels at each size over `vae_base_dim`, from the full size down; `vae_temporal` tells which step
     between two sizes halves time too, `vae_blocks` how many residual blocks each has: Wan 2.1's if nothing else is said.
     `packed_bytes` is what an expert's weights take as stored when that is fp8 or GGUF, 0 when they are floats;
-    `lora_bytes` what a job's LoRAs add to an expert.
+    `lora_bytes` what a job's LoRAs add to an expert. `always_float32`: this model needs more digits than half precision has.
     """
 
     name: str
@@ -87,6 +87,7 @@ class ModelRow:
     vae_levels: tuple[int, ...] = (1, 2, 4, 4)
     vae_temporal: tuple[bool, ...] = (False, True, True)
     vae_blocks: int = 2
+    always_float32: bool = False
 
     @property
     def path(self) -> Path | None:

@@ -1,28 +1,70 @@
-"""The experts' start: a still video from the first forward pass on."""
+"""The constructed experts: heads look where they are told, and the picture moves by exactly as many tokens as asked."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from training import architecture, experts, initial
+from training import architecture, experts, heads, initial
+
+FRAMES, ROWS, COLUMNS = 4, 6, 7
 
 
-@pytest.mark.parametrize("sigma", [1.0, 0.9, 0.6])
-def test_the_start_copies_the_first_frame(sigma):
+def told_to_move(right: int, down: int) -> tuple[WanTransformer3DModel, torch.Tensor]:
+    """An expert whose every token is told to come from so many tokens to the right and below, and its grey latent."""
     torch.manual_seed(0)
-    grey = torch.randn(16, 16, 16) * 0.1
-    model = WanTransformer3DModel(**architecture.EXPERT).eval()
-    initial.copy_first_frame(model, grey, torch.randn(50, architecture.TEXT_DIM), torch.randn(4, 64, 320) * 0.1)
-    image = grey[:, :8, :8].unsqueeze(1).repeat(1, 4, 1, 1)[None]
-    image[:, :, 0] = torch.randn(1, 16, 8, 8)
-    still = image[:, :, :1].expand(-1, -1, 4, -1, -1)
-    noisy = sigma * torch.randn_like(still) + (1 - sigma) * still
-    with torch.no_grad():
-        velocity = experts.predict(model, noisy, image, sigma, torch.zeros(1, 512, architecture.TEXT_DIM))
-    error = (noisy - sigma * velocity - still).square().mean()
-    assert error < 0.1 * still.square().mean()
+    grey = torch.randn(16, 2 * ROWS, 2 * COLUMNS) * 0.001
+    model = WanTransformer3DModel(**architecture.EXPERT).eval().requires_grad_(False)
+    maps = torch.zeros(2, len(heads.OFFSETS), 64, 64)
+    near = [number for number, offset in enumerate(heads.OFFSETS) if abs(offset) < 0.2]
+    weight = sum(heads.bump(np.array([[-heads.OFFSETS[number]]]))[0, 0] for number in near)
+    maps[:, near] = torch.eye(64) / weight
+    initial.construct(model, grey, torch.randn(50, architecture.TEXT_DIM), maps)
+    for channel, value in (
+        (initial.MOVE, right), (initial.MOVE + 1, down),
+        (initial.SIZES, math.log(COLUMNS / heads.SINK_SIZE)), (initial.SIZES + 1, math.log(ROWS / heads.SINK_SIZE)),
+    ):  # fmt: skip
+        model.blocks[1].ffn.net[2].bias[channel] = value
+    return model, grey
+
+
+@pytest.mark.parametrize(("expert", "sigma"), [("high", 1.0), ("high", 0.92), ("low", 0.89), ("low", 0.6)])
+@pytest.mark.parametrize(("right", "down"), [(0, 0), (1, 0), (0, 2), (-1, 1)])
+def test_the_picture_moves_by_what_tokens_are_told(expert, sigma, right, down):
+    model, grey = told_to_move(right, down)
+    model = experts.for_levels_of(model, expert)
+    image = grey[:, None].repeat(1, FRAMES, 1, 1)[None]
+    image[:, :, 0] = torch.randn(1, 16, 2 * ROWS, 2 * COLUMNS)
+    noisy = torch.randn_like(image)
+    velocity = experts.predict(model, noisy, image, sigma, torch.zeros(1, 512, architecture.TEXT_DIM))
+    made = (noisy - sigma * velocity)[0]
+    assert (made[:, 0] - image[0, :, 0]).abs().max() < 0.1
+    wanted = image[0, :, 0].roll((-2 * down, -2 * right), (1, 2))
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    for frame in made.unbind(1)[1:]:
+        assert (frame[inner] - wanted[inner]).square().mean() < 0.01 * wanted.square().mean()
+
+
+def test_an_expert_means_nothing_at_the_other_ones_levels():
+    model, grey = told_to_move(0, 0)
+    low = experts.for_levels_of(model, "low")
+    image = grey[:, None].repeat(1, FRAMES, 1, 1)[None]
+    noisy = torch.randn_like(image)
+    still = {}
+    for sigma in (0.6, 1.0):
+        velocity = experts.predict(low, noisy, image, sigma, torch.zeros(1, 512, architecture.TEXT_DIM))
+        still[sigma] = float((noisy - sigma * velocity - image).square().mean())
+    assert still[1.0] > 10 * still[0.6]
+
+
+def test_bumps_leave_nothing_between_tokens_to_the_nearest():
+    weights = heads.bump(np.array([[-1.5, -0.5, 0.5, 1.5]]))
+    assert weights.max() < 0.01
+    assert heads.bump(np.array([[-1.0, 0.0, 1.0]]))[0, 1] > 0.45
 
 
 def test_sigmas_of_the_recipes_go_to_their_experts():

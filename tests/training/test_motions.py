@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from training.phrases import HELD_OUT, TRAINING
 
-from training import motions
+from training import motions, wording
 
 
 def picture(height: int = 96, width: int = 128) -> np.ndarray:
@@ -58,3 +58,8 @@ def test_an_open_pan_is_a_pan():
 def test_held_out_phrases_were_never_trained_on():
     for motion, phrases in HELD_OUT.items():
         assert not {phrase.lower() for phrase in phrases} & {phrase.lower() for phrase in TRAINING[motion]}
+    rng = np.random.default_rng(0)
+    said = {wording.random_request(rng)[0].lower() for _ in range(5000)}
+    assert not [
+        prompt for prompt in said for phrases in HELD_OUT.values() for phrase in phrases if phrase.lower() in prompt
+    ]

@@ -62,6 +62,8 @@ def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
         sizes=MINI_SIZES if embedded else geometry.WAN_SIZES,
         trained_fps=24 if embedded else 16,
         trained_frames=121 if embedded else 81,
+        # Its attention heads tell thousandths of a token apart.
+        always_float32=embedded,
         expert_parameters=identities["transformer"].weights["transformer"],
         text_parameters=identities["text_encoder"].weights["text_encoder"],
         vae_parameters=identities["vae"].weights["vae"],
