@@ -59,7 +59,7 @@ def test_plan_as_json_has_every_number(plans):
     assert plan.keys() >= PLAN_KEYS
     assert (plan["width"], plan["height"], plan["num_frames"], plan["model_frames"]) == (48, 32, 5, 5)
     assert (plan["seed"], plan["recipe"], plan["sampler"], plan["scheduler"]) == (0, "lightx2v", "euler", "simple")
-    assert [set(step) for step in plan["steps"]] == [{"sigma", "timestep", "expert", "guidance_scale"}] * 4
+    assert [set(step) for step in plan["steps"]] == [{"sigma", "timestep", "expert", "guidance_scale", "plain"}] * 4
     assert plan["steps"][-1]["sigma"] > 0
     assert any("negative prompt" in warning for warning in plan["warnings"])
     assert not Path("output").exists()
@@ -281,7 +281,7 @@ def test_one_output_file_for_two_clips_is_refused(capsys, small):
 def test_presets(capsys):
     assert main(["presets", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [recipe["name"] for recipe in listed["recipes"]] == ["rapid", "lightx2v", "official"]
+    assert [recipe["name"] for recipe in listed["recipes"]] == ["rapid", "lightx2v", "three-phase", "official"]
     assert main(["presets"]) == 0
     text = capsys.readouterr().out
     assert all(preset["name"] in text for preset in listed["prompts"])

@@ -51,18 +51,18 @@ def show(context: typer.Context, model: Model = None, json: AsJson = False) -> i
 
 
 @app.command("export")
-def export(file: Out, prompts: Prompts = False) -> int:
+def export(file: Out, prompts: Prompts = False, json: AsJson = False) -> int:
     """Write all runs to a file to share: numbers and verdicts; no pictures, names or paths, prompts only when asked."""
     from wan2_i2v.insights import sharing
     from wan2_i2v.request import describe_path
 
     count = sharing.write(_runs(), describe_path(file), prompts=prompts)
-    typer.echo(f"{count} runs in {file}")
+    _say(json, {"runs": count, "file": file}, f"{count} runs in {file}")
     return 0
 
 
 @app.command("import")
-def take(file: Given) -> int:
+def take(file: Given, json: AsJson = False) -> int:
     """Take in the runs of others; those that are known already change nothing."""
     from wan2_i2v.insights import sharing
     from wan2_i2v.insights.book import Book
@@ -70,18 +70,27 @@ def take(file: Given) -> int:
 
     runs = tuple(sharing.read(describe_path(file)))
     with Book() as book:
-        typer.echo(f"{book.merge(runs)} of {len(runs)} runs are new")
+        new = book.merge(runs)
+    _say(json, {"runs": len(runs), "new": new}, f"{new} of {len(runs)} runs are new")
     return 0
 
 
 @app.command("report")
-def report(folder: Folder) -> int:
+def report(folder: Folder, json: AsJson = False) -> int:
     """Write the knowledge base as it stands now, with plots, as Markdown."""
     from wan2_i2v.insights import report as writing
     from wan2_i2v.request import describe_path
 
-    typer.echo(str(writing.write(_runs(), describe_path(folder))))
+    written = str(writing.write(_runs(), describe_path(folder)))
+    _say(json, {"file": written}, written)
     return 0
+
+
+def _say(json: bool, found: dict[str, object], sentence: str) -> None:
+    if json:
+        output.result(found)
+    else:
+        typer.echo(sentence)
 
 
 def _runs() -> Sequence[Run]:
