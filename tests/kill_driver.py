@@ -36,6 +36,7 @@ def is_change(event: str, args: tuple[object, ...]) -> bool:
 def run_job(name: str) -> None:
     # A cache of its own, so that every job does the same; beside the folder, since a cache may keep a killed write a while.
     os.environ["WAN2_I2V_CACHE"] = str(FOLDER.with_name(f"{FOLDER.name}-caches") / name)
+    os.environ["WAN2_I2V_INSIGHTS"] = str(FOLDER.with_name(f"{FOLDER.name}-caches") / name / "insights.db")
     request = GenerateRequest(
         image=str(PICTURE),
         prompt="pan left",

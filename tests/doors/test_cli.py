@@ -134,7 +134,9 @@ def test_plan_for_another_machine(plans):
     assert (code, nothing, problem["error"]["code"]) == (5, [], "does_not_fit")
 
 
-def test_plan_shows_memory_time_and_the_guidance_of_every_step(small, capsys):
+def test_plan_shows_memory_time_and_the_guidance_of_every_step(small, capsys, monkeypatch, tmp_path):
+    # Nothing was measured yet, whatever other tests have run.
+    monkeypatch.setenv("WAN2_I2V_CACHE", str(tmp_path / "cache"))
     assert main(["plan", "pictures/boat.png", *small, "-n", "talking", "--cfg-high", "3.5"]) == 0
     text = capsys.readouterr().out
     for words in ("CFG 3.5", "NAG", "RAM GiB", "resident", "in all ~", "published figures of CPU"):

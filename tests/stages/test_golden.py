@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from PIL import Image
 
 from plans import plan, row
 from wan2_i2v.events import ignore
@@ -55,6 +56,7 @@ def write_inputs(job: Job, tiny_wan, image_latent: torch.Tensor) -> None:
     """The artifacts that the text and image stages would leave."""
     mask = torch.zeros(1, 4, FRAMES, HEIGHT, WIDTH)
     mask[:, :, 0] = 1
+    Image.new("RGB", (8 * WIDTH, 8 * HEIGHT)).save(job.workspace.prepared)
     tensors.save(job.workspace.text, {"prompt_embeds": torch.from_numpy(tiny_wan.text_embeds())})
     tensors.save(job.workspace.conditioning, {"latent_condition": torch.cat([mask, image_latent], dim=1)})
 
