@@ -90,13 +90,14 @@ def main() -> None:
     # Bytecode and folders of a first run would count as changes that later children do not make.
     sys.dont_write_bytecode = True
     (FOLDER / "jobs").mkdir()
+    FOLDER.with_name(f"{FOLDER.name}-caches").mkdir()
     status, changes = child("whole", None)
     assert status == 0
     resumed = {}
     for instant in range(0, changes, int(sys.argv[5])):
         name = f"cut-{instant}"
         status, _ = child(name, instant)
-        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert os.WTERMSIG(status) == signal.SIGKILL, f"instant {instant} of {changes}: {status}"
         visible = FOLDER / f"{name}.mp4"
         whole_when_visible = not visible.exists() or sha256(name) == sha256("whole")
         status, _ = child(name, None)
