@@ -28,7 +28,7 @@ SHAPES = (
     (22, 40, 25), (32, 48, 9), (48, 32, 13), (16, 28, 31),
 )  # fmt: skip
 """Latent height, width and frames."""
-BATCH, STEPS, RATE = 2048, 5000, 1.5e-3
+BATCH, STEPS, RATE = 2048, 6000, 1.5e-3
 LEAST_MOVE, OFTEN = 0.1, 6
 CLEARNESS, UNCLEAR = (0.6, 1.1), 0.05
 LIGHT_STEPS, CLIP = 3000, 0.02
