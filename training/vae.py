@@ -1,9 +1,11 @@
-"""The causal VAE. Goes out: `vae-images.pt`, then `vae-clips.pt`.
+"""The causal VAE. Goes out: `vae-images.pt`, `vae-clips.pt`, then `vae-long.pt`.
 
 The encoder is constructed (`transform`): a linear map of blocks. The decoder learns single pictures first. Then its temporal
 taps start as "look at the newest frame only": a latent frame is the picture of the last of its four frames, which makes
-encoding clips for the experts as cheap as encoding every fourth frame. Last the decoder learns on short clips to draw the
-frames between two latents. The latents never change, so the experts can be made at the same time.
+encoding clips for the experts as cheap as encoding every fourth frame. Then the decoder learns on short clips to draw the
+frames between two latents, and on long ones to keep its peace: its causal convolutions look back further than 9 frames, and
+what they have never seen they draw with a pulse every fourth frame. The latents never change, so the experts can be made at
+the same time.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ from training.pictures import Pool
 from training.state import Trainer
 
 SIDE = 64
-IMAGE_BATCH, CLIP_BATCH, CLIP_FRAMES = 16, 4, 9
-IMAGE_STEPS, CLIP_STEPS = 5600, 250
+IMAGE_BATCH, CLIP_BATCH, CLIP_FRAMES, LONG_FRAMES = 16, 4, 9, 33
+IMAGE_STEPS, CLIP_STEPS, LONG_STEPS = 5600, 250, 1000
 RATE_IMAGES, RATE_CLIPS = 2e-3, 3e-4
 BASIS_CROPS = 1024
 LATENT_NOISE = 0.05
-"""Standard deviation added to latents in training, so that the decoder forgives what the experts get slightly wrong."""
+"""Standard deviation added to latents in training, so that the decoder forgives what the experts get slightly wrong: the same in all latents of a
+clip, as theirs is, which move the first picture's latents."""
+STEADINESS = 0.3
+"""Weight of the differences between a clip's neighbouring frames."""
 
 _plain_forward = WanCausalConv3d.forward
 
@@ -84,10 +89,15 @@ def gradient_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def decoder_loss(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     """Reconstruction of every frame of (batch, 3, frames, SIDE, SIDE) from the noisy latents of every fourth."""
     latents = encode_frames(vae, pixels[:, :, ::4])
-    made = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
+    made = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents[:, :, :1])).sample
     error = F.mse_loss(made, pixels)
     loss = 2 * error + 0.1 * F.l1_loss(made, pixels) + 0.1 * gradient_loss(made, pixels)
-    return loss, {"psnr": 10 * math.log10(4 / float(error.detach()))}
+    figures = {"psnr": 10 * math.log10(4 / max(float(error.detach()), 1e-9))}
+    if pixels.shape[2] > 1:
+        unsteady = F.l1_loss(made.diff(dim=2), pixels.diff(dim=2))
+        loss = loss + STEADINESS * unsteady
+        figures["unsteady"] = float(unsteady.detach())
+    return loss, figures
 
 
 @torch.no_grad()
@@ -127,10 +137,20 @@ def train_images(pool: Pool, work: Path) -> AutoencoderKLWan:
 
 
 def train_clips(vae: AutoencoderKLWan, pool: Pool, work: Path) -> AutoencoderKLWan:
-    """The second phase, on clips."""
-    trainer = Trainer(vae, work, "vae-clips", CLIP_STEPS, RATE_CLIPS, decay=0.99)
-    trainer.run(lambda step: decoder_loss(vae, _seeded_batch(pool, IMAGE_STEPS + step, CLIP_BATCH, CLIP_FRAMES)))
-    vae.load_state_dict(trainer.average)
+    """The second phase, on short clips, and the third, on long ones."""
+    first = IMAGE_STEPS
+    for name, steps, count, frames in (
+        ("vae-clips", CLIP_STEPS, CLIP_BATCH, CLIP_FRAMES),
+        ("vae-long", LONG_STEPS, 1, LONG_FRAMES),
+    ):
+        trainer = Trainer(vae, work, name, steps, RATE_CLIPS, decay=0.99)
+        trainer.run(
+            lambda step, first=first, count=count, frames=frames: decoder_loss(
+                vae, _seeded_batch(pool, first + step, count, frames)
+            )
+        )
+        vae.load_state_dict(trainer.average)
+        first += steps
     return vae
 
 
