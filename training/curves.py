@@ -9,7 +9,8 @@ import numpy as np
 
 PANELS = {
     "vae-images": ("psnr", "VAE decoder on pictures, dB"),
-    "vae-clips": ("psnr", "VAE decoder on clips, dB"),
+    "vae-clips": ("psnr", "VAE decoder on short clips, dB"),
+    "vae-long": ("psnr", "VAE decoder on long clips, dB"),
     "text": ("loss", "text encoder, cross entropy"),
     "moves": ("loss", "how far places move, squared error"),
     "lights": ("loss", "light, squared error"),

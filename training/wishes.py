@@ -8,6 +8,7 @@ falls on it, both from the motions' formulas alone. No picture is needed for any
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from training import experts, heads, initial, motions, shifts, wording
+from training.state import SAVE_EVERY_S
 
 PROMPTS, RIDGE = 1500, 1e-3
 SHAPES = (
@@ -34,6 +36,8 @@ CLEARNESS, UNCLEAR = (0.6, 1.1), 0.05
 LIGHT_STEPS, CLIP = 3000, 0.02
 BEARINGS, OFF = 14, 10_000.0
 LIT = (3, 5, 6)
+SCALING, EVALUATION = 10**6, range(10**6 + 1, 10**6 + 21)
+"""Seeds of the batches that inputs are scaled by and errors are told of; a step's batch has its number as the seed."""
 Encode = Callable[[str], torch.Tensor]
 Grid = npt.NDArray[np.float32]
 
@@ -160,34 +164,37 @@ class Knowledge:
     def __init__(
         self, model: WanTransformer3DModel, encode: Encode, grey_of: Callable[[int, int], torch.Tensor]
     ) -> None:
-        self.rng = np.random.default_rng(22)
         known = [bearings(model, grey_of(h, w), frames) for h, w, frames in SHAPES]
         self.bearings = torch.cat(known)
         sizes = np.array([len(tokens) for tokens in known])
         self.first = np.concatenate([[0], sizes.cumsum()[:-1]])
         self.per_frame, self.sizes = np.array([h * w // 4 for h, w, _ in SHAPES]), sizes
         wishes: dict[str, list[torch.Tensor]] = {motion: [] for motion in wording.MOTIONS}
+        rng = np.random.default_rng(22)
         for _ in range(PROMPTS):
-            prompt, motion = wording.random_request(self.rng)
+            prompt, motion = wording.random_request(rng)
             wishes[motion].append(wish(model, encode(prompt)))
         self.wishes = {motion: torch.stack(said) for motion, said in wishes.items()}
 
-    def batch(self, targets: dict[str, torch.Tensor], often: tuple[str, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(
+        self, targets: dict[str, torch.Tensor], seed: int, often: tuple[str, ...] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs (about BATCH, BEARINGS + motions) and their targets; `targets[motion]` has one row per token of all SHAPES.
 
         Every motion has as many rows, in order; those of `often` OFTEN times as many.
         """
+        rng = np.random.default_rng(seed)
         inputs, wanted = [], []
         for motion, said in self.wishes.items():
             count = BATCH // initial.MOTIONS * (OFTEN if motion in often else 1)
-            shape = self.rng.integers(len(SHAPES), size=count)
+            shape = rng.integers(len(SHAPES), size=count)
             # Frame 0 is given; nothing is asked of its tokens.
-            within = self.per_frame[shape] + self.rng.random(len(shape)) * (self.sizes - self.per_frame)[shape]
+            within = self.per_frame[shape] + rng.random(len(shape)) * (self.sizes - self.per_frame)[shape]
             chosen = torch.from_numpy(self.first[shape] + within.astype(np.int64))
-            words = torch.from_numpy(self.rng.integers(0, len(said), len(chosen)))
+            words = torch.from_numpy(rng.integers(0, len(said), len(chosen)))
             # Wordings that training does not know ask less clearly.
-            clearness = torch.from_numpy(self.rng.uniform(*CLEARNESS, (len(words), 1))).float()
-            blur = torch.from_numpy(self.rng.normal(0, UNCLEAR, (len(words), initial.MOTIONS))).float()
+            clearness = torch.from_numpy(rng.uniform(*CLEARNESS, (len(words), 1))).float()
+            blur = torch.from_numpy(rng.normal(0, UNCLEAR, (len(words), initial.MOTIONS))).float()
             inputs.append(torch.cat([self.bearings[chosen], said[words] * clearness + blur], dim=1))
             wanted.append(targets[motion][chosen])
         return torch.cat(inputs), torch.cat(wanted)
@@ -213,7 +220,7 @@ def learn_moves(model: WanTransformer3DModel, knowledge: Knowledge, log: Path) -
     # Block 0 knows the borders, two clocks and the wish; block 1 everything.
     early = torch.tensor([0, 1, 2, 3, 4, 5, *range(10, known)])
     first, second = _layer(width, len(early), 0.7), _layer(width, known + initial.HIDDEN_COUNT, 0.7)
-    mean, size = _scale(knowledge.batch(targets)[0])
+    mean, size = _scale(knowledge.batch(targets, SCALING)[0])
     told, moved = _layer(initial.HIDDEN_COUNT, width, 0.03), _layer(4, width, 0.0)
 
     def error(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -225,10 +232,16 @@ def learn_moves(model: WanTransformer3DModel, knowledge: Knowledge, log: Path) -
     # Batches hold the same number of rows per motion, in order. Small motions have to be as right as large ones.
     usual = torch.stack([targets[motion][:, :2].square().mean().sqrt() for motion in wording.MOTIONS])
     weights = ((1.0 + LEAST_MOVE) / (usual + LEAST_MOVE)).square().repeat_interleave(BATCH // initial.MOTIONS)[:, None]
-    _descend([*first, *second, *told, *moved], lambda: (error(*knowledge.batch(targets)) * weights).mean(), STEPS, log)
+    _descend(
+        [*first, *second, *told, *moved],
+        lambda step: (error(*knowledge.batch(targets, step)) * weights).mean(),
+        STEPS,
+        log,
+    )
     with torch.no_grad():
         left = torch.cat(
-            [error(*knowledge.batch(targets))[:, :2].mean(1).view(initial.MOTIONS, -1) for _ in range(20)], dim=1
+            [error(*knowledge.batch(targets, seed))[:, :2].mean(1).view(initial.MOTIONS, -1) for seed in EVALUATION],
+            dim=1,
         )
         print({motion: round(float(e) ** 0.5, 4) for motion, e in zip(wording.MOTIONS, left.mean(1), strict=True)})
         for layer, used in ((first, early), (second, torch.arange(known))):
@@ -290,21 +303,37 @@ def _write(
     out.weight[writes], out.bias[writes] = weight, bias
 
 
-def _descend(parameters: list[torch.Tensor], loss_of: Callable[[], torch.Tensor], steps: int, log: Path) -> None:
-    """Adam with a linearly falling rate; writes the loss to `log`, a line per 50 steps."""
+def _descend(parameters: list[torch.Tensor], loss_of: Callable[[int], torch.Tensor], steps: int, log: Path) -> None:
+    """Adam with a linearly falling rate; the loss of every 50th step goes to `log`.
+
+    Saved beside the log every minute, and gone on with from there: `loss_of(step)` has to draw by its number.
+    """
     optimizer = torch.optim.Adam(parameters, lr=RATE, betas=(0.9, 0.99))
-    rows = []
-    for step in range(steps):
+    rows: list[dict[str, float]] = []
+    begin, saved, path = 0, time.monotonic(), log.with_suffix(".pt")
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        begin, rows = state["step"], state["log"]
+        optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for parameter, value in zip(parameters, state["parameters"], strict=True):
+                parameter.copy_(value)
+    for step in range(begin, steps):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 100) * (1 - step / steps)
         optimizer.zero_grad()
-        loss = loss_of()
+        loss = loss_of(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
         if step % 50 == 49:
             rows.append({"step": step + 1, "loss": float(loss.detach())})
             print(log.stem, rows[-1], flush=True)
+        if step + 1 == steps or time.monotonic() - saved > SAVE_EVERY_S:
+            state = {"step": step + 1, "log": rows, "optimizer": optimizer.state_dict(), "parameters": parameters}
+            torch.save(state, path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
+            saved = time.monotonic()
     log.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
 
 
@@ -330,16 +359,16 @@ def learn_lights(model: WanTransformer3DModel, coder: AutoencoderKLWan, knowledg
         _layer(width * len(LIT), BEARINGS + initial.MOTIONS),
         _layer(initial.PATCH_VALUES, width * len(LIT), 0.0),
     )
-    mean, size = _scale(knowledge.batch(targets)[0])
+    mean, size = _scale(knowledge.batch(targets, SCALING)[0])
 
     def error(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         rows = (rows - mean) / size
         return (torch.nn.functional.linear(_hidden(rows, *inner), *outer) - wanted).square().mean()
 
     lit = tuple(motions.LIGHTS)
-    _descend([*inner, *outer], lambda: error(*knowledge.batch(targets, lit)), LIGHT_STEPS, log)
+    _descend([*inner, *outer], lambda step: error(*knowledge.batch(targets, step, lit)), LIGHT_STEPS, log)
     with torch.no_grad():
-        batches = [knowledge.batch(targets) for _ in range(20)]
+        batches = [knowledge.batch(targets, seed) for seed in EVALUATION]
         left = sum(float(error(*batch)) for batch in batches) / sum(
             float(wanted.square().mean()) for _, wanted in batches
         )
