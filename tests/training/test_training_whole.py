@@ -87,6 +87,6 @@ def test_a_training_that_was_cut_off_ends_as_one_that_was_not(few_steps, monkeyp
             model=str(tmp_path / "made"),
             output=str(tmp_path / "clips"),
             device="cpu",
-        )  # fmt: skip
+        )
     )
     assert record.video is not None and Path(record.video).stat().st_size > 0
