@@ -91,11 +91,3 @@ def _mark_borders(block: Any) -> None:
         bent = float(torch.nn.functional.silu(torch.tensor(width**0.5)))
         block.conv2.weight[border, border, -1, 1, 1] = LEAK * SMALL / bent
         block.conv2.weight[LATENTS + border, border, -1, 1, 1] = -LEAK * SMALL / bent
-
-
-def block_error(pixels: torch.Tensor) -> float:
-    """Mean squared error of pixels rebuilt from their block transform alone: what the decoder starts from."""
-    fine, coarse = fit_blocks(pixels)
-    patches = patchify(pixels[:, :, None], 2)[:, :, 0]
-    blocks = torch.nn.functional.conv2d(torch.nn.functional.conv2d(patches, fine, stride=2), coarse, stride=2)
-    return float((pixels.square().sum() - blocks.square().sum()) / pixels.numel())

@@ -11,6 +11,27 @@ PARTS = ("transformer", "transformer_2", "text_encoder", "vae")
 """The parts of a checkpoint that have weights, by diffusers' names. A merged checkpoint has no `transformer_2`."""
 
 
+class Weights(BaseModel):
+    """Names of a model's weights by role; empty where there is none. What a name means is its owner's: a row of the
+    catalog, a file in ComfyUI's folders.
+
+    Either `high` and `low`, or `merged`, with `text_encoder` and `vae`; or `checkpoint` alone, which holds everything.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    high: str = ""
+    low: str = ""
+    merged: str = ""
+    checkpoint: str = ""
+    text_encoder: str = ""
+    vae: str = ""
+
+    def named(self) -> dict[str, str]:
+        """Every name that there is, by role."""
+        return {role: name for role in Weights.model_fields if (name := getattr(self, role))}
+
+
 class ModelFiles(BaseModel):
     """Where each part of a checkpoint lies: a file, or a folder of shards. Several parts may be in one file.
 

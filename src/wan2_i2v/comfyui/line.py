@@ -41,14 +41,13 @@ class Message:
 
 
 class Line:
-    """One websocket. Close it with `close`. `breaks` counts how often it was lost."""
+    """One websocket. Close it with `close`."""
 
     def __init__(self, url: str, client_id: str) -> None:
         self._url = f"{url.rstrip('/').replace('http', 'ws', 1)}/ws?clientId={client_id}"
         self._socket: ClientConnection | None = None
         self._open = contextlib.ExitStack()
         self._retry_at = 0.0
-        self.breaks = 0
 
     def close(self) -> None:
         self._socket = None
@@ -81,7 +80,6 @@ class Line:
             return None
 
     def _lose(self) -> None:
-        self.breaks += 1
         self._retry_at = time.monotonic() + RETRY_SECONDS
         self.close()
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from wan2_i2v import schedule
 from wan2_i2v.comfyui.graph import ADVANCED, FIRST, FIRST_LAST, GGUF, MERGED, NAG, Graph, Node, unescaped
-from wan2_i2v.comfyui.server import ServerFiles
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.presets import RECIPES
 from wan2_i2v.prompting import compose
 from wan2_i2v.request import is_guided
+from wan2_i2v.rows import Weights
 
 PRIMITIVES = ("PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline", "PrimitiveBoolean")
 """Nodes that hold one value, under the name `value`."""
@@ -34,7 +34,7 @@ class Reading:
     """What a graph makes: `fields` of GenerateRequest without the model, and the names of the model's files."""
 
     fields: dict[str, Any]
-    files: ServerFiles
+    files: Weights
 
 
 @dataclass(frozen=True)
@@ -264,16 +264,16 @@ class _Reader:
         evaluated = nags[0] is not None or any(run.cfg != 1 for run in runs)
         return fields | {"allow_speech": evaluated and bool(compose.missing(text))}
 
-    def _files(self, start: str, models: Sequence[_Model], *, high_alone: bool) -> ServerFiles:
+    def _files(self, start: str, models: Sequence[_Model], *, high_alone: bool) -> Weights:
         if models[0].whole:
-            return ServerFiles(checkpoint=models[0].file)
+            return Weights(checkpoint=models[0].file)
         vae = self._follow(start, "vae", "VAELoader")
         encode = self._follow(start, "positive", "CLIPTextEncode")
         text = self._follow(encode, "clip", "CLIPLoader")
         named = {"text_encoder": str(self._value(text, "clip_name")), "vae": str(self._value(vae, "vae_name"))}
         if len(models) == 1:
-            return ServerFiles(**{"high" if high_alone else "merged": models[0].file}, **named)
-        return ServerFiles(high=models[0].file, low=models[1].file, **named)
+            return Weights(**{"high" if high_alone else "merged": models[0].file}, **named)
+        return Weights(high=models[0].file, low=models[1].file, **named)
 
     def _text(self, start: str, name: str) -> str:
         encode = self._follow(start, name, "CLIPTextEncode")

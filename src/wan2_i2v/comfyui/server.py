@@ -7,34 +7,17 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-ROLES = ("high", "low", "merged", "checkpoint", "text_encoder", "vae")
+from wan2_i2v.rows import Weights
 
 
-class ServerFiles(BaseModel):
-    """Names of a model's files in ComfyUI's folders, with subfolders where they lie in some; empty where there is none.
+class ServerPlan(BaseModel):
+    """One clip's part of a plan that ComfyUI makes: where, from which files, and whether the VAE decodes in tiles.
 
-    Either `high` and `low`, or `merged`, with `text_encoder` and `vae`; or `checkpoint` alone, which holds everything.
+    `files` are names in ComfyUI's folders, with subfolders where they lie in some.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    high: str = ""
-    low: str = ""
-    merged: str = ""
-    checkpoint: str = ""
-    text_encoder: str = ""
-    vae: str = ""
-
-    def named(self) -> dict[str, str]:
-        """The name of every file that there is, by role."""
-        return {role: name for role in ROLES if (name := getattr(self, role))}
-
-
-class ServerPlan(BaseModel):
-    """One clip's part of a plan that ComfyUI makes: where, from which files, and whether the VAE decodes in tiles."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     url: str
-    files: ServerFiles
+    files: Weights
     tiled: bool = False

@@ -16,11 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wan2_i2v.errors import CheckpointError
 from wan2_i2v.request import RecipeName
+from wan2_i2v.rows import Weights
 from wan2_i2v.settings import Settings
 
 OWN = Path(__file__).with_name("catalog.toml")
-ROLES = ("high", "low", "merged", "checkpoint", "text_encoder", "vae")
-"""The keys of a model row that name weights; `checkpoint` is one file with everything in it."""
 
 
 class _Row(BaseModel):
@@ -48,7 +47,7 @@ class FileEntry(_Row):
         return FileEntry(repo=self.repo, path=path, bytes=self.variants.get(variant, 0))
 
 
-class ModelEntry(_Row):
+class ModelEntry(Weights):
     """A checkpoint: a whole `repo` in diffusers layout, a local `folder` of the same, or files by role.
 
     `tokenizer` is a folder, or a file that carries one; `configs` a folder in diffusers layout for parts whose shapes do
@@ -59,12 +58,6 @@ class ModelEntry(_Row):
     licence: str = ""
     repo: str = ""
     folder: str = ""
-    high: str = ""
-    low: str = ""
-    merged: str = ""
-    checkpoint: str = ""
-    text_encoder: str = ""
-    vae: str = ""
     tokenizer: str = ""
     configs: str = ""
     variants: tuple[str, ...] = ()
@@ -73,7 +66,7 @@ class ModelEntry(_Row):
 
     def roles(self) -> dict[str, str]:
         """What weights are named, and the tokenizer's file, by role."""
-        return {role: named for role in (*ROLES, "tokenizer") if (named := getattr(self, role))}
+        return self.named() | ({"tokenizer": self.tokenizer} if self.tokenizer else {})
 
 
 class LoraEntry(_Row):

@@ -1,4 +1,4 @@
-"""Models and LoRAs that lie on another machine, by their names: request → `ServerFiles` and `LoraPlan`s. No torch.
+"""Models and LoRAs that lie on another machine, by their names: request → `Weights` and `LoraPlan`s. No torch.
 
 The catalog knows how ComfyUI's files are called; nothing has to be here. Imported by the ComfyUI backend and its doors.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from wan2_i2v.comfyui.server import ServerFiles
 from wan2_i2v.errors import CheckpointError, InvalidRequest
 from wan2_i2v.models import catalog
 from wan2_i2v.models.book import LoraEntry, book
@@ -17,11 +16,11 @@ from wan2_i2v.models.found import found_models
 from wan2_i2v.models.lora.choosing import named, split
 from wan2_i2v.plan import LoraPlan
 from wan2_i2v.request import GenerateRequest
-from wan2_i2v.rows import ModelFiles
+from wan2_i2v.rows import ModelFiles, Weights
 from wan2_i2v.schedule import Expert
 
 
-def files_of(name: str) -> ServerFiles:
+def files_of(name: str) -> Weights:
     """What the files of a model are called in ComfyUI's folders.
 
     Raises InvalidRequest for a model that ComfyUI cannot load, CheckpointError for a name that nobody knows.
@@ -32,14 +31,14 @@ def files_of(name: str) -> ServerFiles:
         entry = known.models[base]
         if not entry.repo and not entry.folder:
             entries = catalog.files_of(known, base, variant)
-            roles = {role: text for role, text in entry.roles().items() if role in ServerFiles.model_fields}
-            return ServerFiles(
-                **{role: _name(entries[role].name if role in entries else text) for role, text in roles.items()}
+            named_here = entry.named().items()
+            return Weights(
+                **{role: _name(entries[role].name if role in entries else text) for role, text in named_here}
             )
     elif name in found_models():
         return _of_places(found_models()[name])
     elif Path(name).expanduser().is_file():
-        return ServerFiles(checkpoint=Path(name).name)
+        return Weights(checkpoint=Path(name).name)
     elif name not in catalog.BUILTIN and not Path(name).expanduser().is_dir():
         catalog.look(name)  # says that nobody knows it, and what is near
     allowed = f"with --backend comfyui: {', '.join(names())}, or a row of models.toml that names single files"
@@ -51,7 +50,7 @@ def names() -> list[str]:
     return [name for name, entry in book().models.items() if not entry.repo and not entry.folder]
 
 
-def model_of(files: ServerFiles) -> str:
+def model_of(files: Weights) -> str:
     """The name of the model whose files these are; those that `files` does not name may be any.
 
     Raises CheckpointError where no row has them, with the row to write.
@@ -130,13 +129,13 @@ def _row_files(row: LoraEntry) -> dict[str, str]:
     return {side: files[name].name if name in files else _name(name) for side, name in row.roles().items()}
 
 
-def _of_places(files: ModelFiles) -> ServerFiles:
+def _of_places(files: ModelFiles) -> Weights:
     if files.transformer == files.vae:
-        return ServerFiles(checkpoint=files.transformer.name)
+        return Weights(checkpoint=files.transformer.name)
     expert = {"merged": files.transformer.name}
     if files.transformer_2 is not None:
         expert = {"high": files.transformer.name, "low": files.transformer_2.name}
-    return ServerFiles(**expert, text_encoder=files.text_encoder.name, vae=files.vae.name)
+    return Weights(**expert, text_encoder=files.text_encoder.name, vae=files.vae.name)
 
 
 def _name(path: str) -> str:

@@ -1,26 +1,22 @@
-"""What the server is and offers: info, presets, models, the settings' schema, sessions, health, metrics and the page."""
+"""What the server is and offers: info, presets, models, the settings' schema, sessions, health and metrics."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import FileResponse
-from starlette.staticfiles import StaticFiles
+from fastapi import APIRouter, Depends, Request, Response
 
 import wan2_i2v
 from wan2_i2v.doors.http import api_models, metrics
 from wan2_i2v.doors.http.auth import COOKIE, SESSION_SECONDS, Authenticator
 from wan2_i2v.doors.http.door import Door, door
-from wan2_i2v.doors.http.errors import NotFound, documented
+from wan2_i2v.doors.http.errors import documented
 from wan2_i2v.errors import CheckpointError
 from wan2_i2v.models import catalog
 from wan2_i2v.models.book import book
 from wan2_i2v.presets import PROMPT_PRESETS
 
 router = APIRouter(tags=["server"])
-STATIC = Path(__file__).parent / "static"
 MINI_ABOUT = "Small model of the same architecture that comes with the package"
 
 TheDoor = Annotated[Door, Depends(door)]
@@ -126,17 +122,3 @@ async def end_session(response: Response) -> None:
 def exposition(request: Request, door: TheDoor) -> Response:
     """Figures for Prometheus."""
     return Response(metrics.exposition(request.app.state.metrics, door), media_type=metrics.CONTENT_TYPE)
-
-
-@router.get("/", include_in_schema=False)
-async def page() -> FileResponse:
-    index = STATIC / "index.html"
-    if not index.is_file():
-        raise NotFound("this installation has no page; the API is described at /openapi.json.")
-    return FileResponse(index, headers={"Cache-Control": "no-cache"})
-
-
-def mount_page(app: FastAPI) -> None:
-    """The page's own files."""
-    if STATIC.is_dir():
-        app.mount("/static", StaticFiles(directory=STATIC), name="static")

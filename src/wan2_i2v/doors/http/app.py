@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 
 import wan2_i2v
-from wan2_i2v.doors.http import api_info, api_jobs, api_media, api_pictures, errors, views
+from wan2_i2v.doors.http import api_info, api_jobs, api_media, api_pictures, errors, page, views
 from wan2_i2v.doors.http.door import Door
 from wan2_i2v.doors.http.events import Broadcaster
 from wan2_i2v.doors.http.gate import Gate
@@ -74,7 +74,7 @@ def create_app(service: Service, settings: HttpSettings | None = None) -> FastAP
             backgrounds.append(module.background)
     for own in OWN:
         app.include_router(own.router)
-    api_info.mount_page(app)
+    page.mount(app)
     app.state.metrics = Metrics()
     errors.install(app, shapes)
     app.add_middleware(Gate, settings=settings, shapes=shapes, metrics=app.state.metrics)

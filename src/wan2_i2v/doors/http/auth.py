@@ -36,10 +36,6 @@ class Authenticator:
         self._digests = [_digest(token) for token in settings.tokens]
         self._hosts = settings.hosts | {"localhost", settings.host.lower()}
 
-    @property
-    def needs_token(self) -> bool:
-        return bool(self._digests)
-
     def check(self, method: str, headers: Headers, address: str, *, public: bool) -> str:
         """The name of the client: a short digest of its token, or its address.
 
