@@ -202,23 +202,17 @@ def plan_job(
 
     Raises InvalidRequest for values that cannot work together and DoesNotFit when no memory plan exists.
     """
+    _check_last(request, sight.last_image)
     recipe = recipe_of(request, model, loras)
-    device = replace(device, dtype="float32") if model.always_float32 else device
     width, height = _size(request, image, model)
     frames = geometry.model_frames(request.num_frames)
     steps = _steps(request, recipe, model)
-    if sight.last_image is not None and request.num_frames < 2:
-        raise InvalidRequest("num_frames", request.num_frames, "at least 2 with a last picture")
-    used_seed = seed if request.seed is None else request.seed
-    shape = geometry.latent_shape(frames, height, width)
     negative, added = _negative(request, steps)
     nag = _nag(request, steps, negative)
-    guided = nag is not None or any(is_guided(step.guidance_scale) for step in steps)
-    loaded = replace(model, lora_bytes=_lora_bytes(loras))
-    peaks: tuple[memory.StagePeak, ...] = ()
-    if not device.is_elsewhere:
-        peaks = _of_passes(memory.peaks(loaded, shape, frames, device, guided=guided, table=table), steps)
     clip = _clip(request, (width, height), steps, nag)
+    device = replace(device, dtype="float32") if model.always_float32 else device
+    peaks = _peaks(replace(model, lora_bytes=_lora_bytes(loras)), clip, frames, device, steps, table)
+    used_seed = seed if request.seed is None else request.seed
     draft = JobPlan(
         job_id=request.job_id or default_job_id(image, used_seed),
         image=image,
@@ -242,7 +236,7 @@ def plan_job(
         flow_shift=recipe.flow_shift if request.flow_shift is None else request.flow_shift,
         boundary_ratio=_boundary(request, model),
         steps=steps,
-        guidance=notes.guidance(negative, steps, nag, timing.nag_cost(model, shape)),
+        guidance=notes.guidance(negative, steps, nag, timing.nag_cost(model, clip.shape)),
         nag=nag,
         allow_speech=request.allow_speech,
         added_negative=added,
@@ -250,9 +244,7 @@ def plan_job(
         retries=request.retries,
         time_budget=request.time_budget,
         crop=request.crop,
-        crop_box=advice.automatic_crop(sight.picture, (image.width, image.height), (width, height))
-        if request.crop == "auto"
-        else None,
+        crop_box=_crop_box(request, image, (width, height), sight.picture),
         background=request.background,
         container=request.container,
         crf=_crf(request),
@@ -287,6 +279,19 @@ def default_job_id(image: ImageFacts, seed: int) -> str:
     stem = image.path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem).strip("._-")
     return f"{safe[:80] or 'job'}-{seed}"
+
+
+def _check_last(request: GenerateRequest, last: ImageFacts | None) -> None:
+    if last is not None and request.num_frames < 2:
+        raise InvalidRequest("num_frames", request.num_frames, "at least 2 with a last picture")
+
+
+def _crop_box(
+    request: GenerateRequest, image: ImageFacts, size: tuple[int, int], seen: PictureReport | None
+) -> Box | None:
+    if request.crop != "auto":
+        return None
+    return advice.automatic_crop(seen, (image.width, image.height), size)
 
 
 def _size(request: GenerateRequest, image: ImageFacts, model: ModelRow) -> tuple[int, int]:
@@ -338,11 +343,15 @@ def _steps(request: GenerateRequest, recipe: presets.Recipe, model: ModelRow) ->
     return tuple(steps)
 
 
-def _of_passes(peaks: tuple[memory.StagePeak, ...], steps: tuple[StepPlan, ...]) -> tuple[memory.StagePeak, ...]:
-    """Peaks with those of passes without LoRAs, which need no more than the same expert with them."""
+def _peaks(
+    model: ModelRow, clip: timing.Clip, frames: int, device: DeviceFacts, steps: tuple[StepPlan, ...], table: Table
+) -> tuple[memory.StagePeak, ...]:
+    """Peaks of all stages, of passes without LoRAs too: those need no more than the same expert with them."""
+    if device.is_elsewhere:
+        return ()
     plain = {Pass(step.expert).stage: step.taken_in.stage for step in steps if step.plain}
     found = []
-    for peak in peaks:
+    for peak in memory.peaks(model, clip.shape, frames, device, guided=clip.texts > 1, table=table):
         found += [peak.model_copy(update={"stage": plain[peak.stage]})] if peak.stage in plain else []
         found.append(peak)
     return tuple(found)
