@@ -87,6 +87,8 @@ def pip_options(scratch: Path) -> list[str]:
             value = str(inside)
         for folder in re.findall(r"(?:^|file://|\s)(/[^\s]+)", value):
             if Path(folder).is_dir():
+                # The pages of an index link to files that lie beside it.
+                folder = Path(folder).parent if "index" in key else folder
                 options += ["--volume", f"{folder}:{folder}:ro"]
         config.set("global", key, value)
     with (scratch / "pip.conf").open("w") as file:

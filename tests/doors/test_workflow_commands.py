@@ -28,11 +28,11 @@ def test_a_workflow_goes_out_and_comes_back_as_a_command(capsys):
     assert capsys.readouterr().out.strip() == str(Path("out/flow.json"))
     graph = json.loads(Path("out/flow.json").read_text())
     assert "WanFirstLastFrameToVideo" in {node["class_type"] for node in graph.values()}
-    with Image.open("out/flow.png") as picture, Image.open("out/flow-last.png") as last:
+    with Image.open("out/flow-first.png") as picture, Image.open("out/flow-last.png") as last:
         assert picture.size == last.size and picture.size[0] % 16 == 0
     assert main(["import-workflow", "out/flow.json"]) == 0
     words = shlex.split(capsys.readouterr().out)
-    assert words[:3] == ["wan2-i2v", "generate", str(Path("out/flow.png"))]
+    assert words[:3] == ["wan2-i2v", "generate", str(Path("out/flow-first.png"))]
     assert words[words.index("--seed") + 1] == "5" and words.count("--lora-high") == 1
     # The command that came back makes the same workflow.
     assert main(["export-workflow", *words[2:], "-o", "again.json"]) == 0
@@ -48,12 +48,22 @@ def strip(graph):
 def test_a_workflow_as_a_row_of_a_job_list(capsys):
     assert main([*EXPORT, "--overwrite", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["pictures"] == ["boat-5.png"]
+    assert told["pictures"] == ["boat-5-first.png"]
     target = told["workflow"]
     assert target == "boat-5.json"
     assert main(["import-workflow", target, "--json", "--model", "a14b-fp8"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert (row["seed"], row["num_frames"], row["model"]) == (5, 9, "a14b-fp8")
+
+
+def test_pictures_beside_the_workflow_never_have_the_name_of_the_users_own(capsys):
+    mine = Path("boat.png").read_bytes()
+    assert main([*EXPORT, "-o", "boat.json"]) == 0
+    assert main([*EXPORT, "-o", "boat.json", "--overwrite"]) == 0
+    assert Path("boat.png").read_bytes() == mine
+    graph = json.loads(Path("boat.json").read_text())
+    (name,) = (node["inputs"]["image"] for node in graph.values() if node["class_type"] == "LoadImage")
+    assert name == "boat-first.png" and Path(name).is_file()
 
 
 def test_nothing_is_overwritten_unasked(capsys):

@@ -32,8 +32,9 @@ ModelName = Annotated[
 def export_workflow(*, image: Image, json: AsJson = False, **options: Any) -> int:
     """Write a clip's plan as a ComfyUI workflow in API format.
 
-    Writes FILE.json, as --output names it (default: the job's name), and FILE.png beside it: the prepared picture, which
-    belongs into ComfyUI's input folder. Drop the JSON onto ComfyUI's window to open it. No server is needed.
+    Writes FILE.json, as --output names it (default: the job's name), and beside it FILE-first.png, the prepared picture,
+    and FILE-last.png where there is a last one. They belong into ComfyUI's input folder. Drop the JSON onto ComfyUI's
+    window to open it. No server is needed.
     """
     from wan2_i2v import api, pictures
     from wan2_i2v.backends.base import Wanted
@@ -46,7 +47,7 @@ def export_workflow(*, image: Image, json: AsJson = False, **options: Any) -> in
     picture = pictures.find_picture(request.image, Settings().input).absolute()
     plan = drafted(Wanted(request, picture, pictures.read_facts(picture), api.draw_seed()), has_nag=True)
     target = _target(request.output, plan.job_id)
-    places = [target.with_suffix(".png"), target.with_name(f"{target.stem}-last.png")]
+    places = [target.with_name(f"{target.stem}-{which}.png") for which in ("first", "last")]
     graph = build(plan, places[0].name, f"video/{plan.job_id}", places[1].name)
     _write(target, js.dumps(graph, indent=2).encode() + b"\n", overwrite=plan.overwrite)
     for place, facts in zip(places, (plan.image, plan.last_image), strict=True):
