@@ -27,6 +27,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,9 @@ PATIENCE = 300.0
 CONFIGURED = Path("/run/host")
 """Where files that pip's configuration names are, inside the build."""
 
-PROMPT, NEGATIVE, SEED = "Beautiful scene with gentle movement", "mouth opening, talking, speaking", "101"
-"""Those of the knowledge base's list of variables."""
+PROMPT, NEGATIVE, SEED = "The boat drifts to the left.", "mouth opening, talking, speaking", "101"
+"""Those of the knowledge base's list of variables, but for the prompt: of its gentle movement the small model makes so little
+that the last bits of a number decide whether frames repeat, which is a fault that the checks report."""
 NUMBERS = {"WIDTH": "288", "HEIGHT": "192", "LENGTH": "17", "SEED": SEED}
 """A clip that a processor makes in a minute, in place of the knowledge base's 720x720 and 72 frames."""
 
@@ -271,7 +273,10 @@ def main() -> int:
         subprocess.run(buildah.command("rm", "--all"), stdout=subprocess.DEVNULL)
         subprocess.run(buildah.command("rmi", "--all", "--force"), stdout=subprocess.DEVNULL)
         shutil.rmtree(scratch, ignore_errors=True)
-    print(json.dumps({"seconds_for_base": round(based - begin), "seconds_to_build": round(built - based)} | found))
+    begun = {"date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count()}
+    print(
+        json.dumps(begun | {"seconds_for_base": round(based - begin), "seconds_to_build": round(built - based)} | found)
+    )
     return 0
 
 

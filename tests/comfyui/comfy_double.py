@@ -60,6 +60,8 @@ OOM = "Allocation on device 0 would exceed allowed memory. This error means you 
 class ComfyDouble:
     """Start with `start`, end with `stop`; `restart` forgets queue and history and keeps port and files."""
 
+    version = "0.3.64-double"
+
     def __init__(self, folder: Path, *, new: bool = False) -> None:
         self.new, self.files = new, {name: list(files) for name, files in FILES.items()}
         self.nodes = {*PLAIN, *CHOICES}
@@ -148,7 +150,7 @@ class ComfyDouble:
 
     async def _system(self, request: Request) -> Response:
         device = {"name": "cuda:0 double", "type": "cuda", "vram_total": self.vram}
-        return JSONResponse({"system": {"comfyui_version": "0.3.64-double"}, "devices": [device]})
+        return JSONResponse({"system": {"comfyui_version": self.version}, "devices": [device]})
 
     async def _folders(self, request: Request) -> Response:
         return JSONResponse([*self.files, "custom_nodes"])
