@@ -2,7 +2,9 @@
 
 Pictures: scikit-image's and scikit-learn's samples, or `--images DIR`. For each motion a held-out wording, for each recipe
 and seed a clip through the package's own API; the motion is judged by optical flow, the last frame against the picture
-moved by the motion's formula. Prints a table, writes a contact sheet, and prints one JSON object as the last line.
+moved by the motion's formula. The knowledge base's five sample prompts are judged by which of all motions' formulas the clip
+is nearest to; other sizes and lengths as the first. Prints a table, writes a contact sheet, and prints one JSON object as
+the last line.
 
     python benchmarks/mini_quality.py [--images DIR] [--pictures 4] [--seeds 1] [--size 256] [--frames 73] [--out FILE]
 """
@@ -24,25 +26,36 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from training.phrases import HELD_OUT
 
-from training import motions
+from training import motions, wording
 from wan2_i2v import GenerateRequest, generate, generate_many
 from wan2_i2v.media import reader
-from wan2_i2v.media.sheet import contact_sheet
 from wan2_i2v.models import catalog, causal_vae, components
 from wan2_i2v.pictures import prepare
+from wan2_i2v.presets import PROMPT_PRESETS
 from wan2_i2v.rows import ModelFiles
 
 Clip = npt.NDArray[np.uint8]
 LAG = 8
 STILL, CLEAR = 0.05, 0.12
 """Pixels per frame: flow below STILL is no motion; a direction must be stronger than CLEAR at the border to count."""
+SAMPLES = {
+    "static-portrait": "static",
+    "figure-skating": "turn",
+    "combat": "combat",
+    "character-animation": "wave",
+    "fireworks": "fireworks",
+}
+"""The knowledge base's sample prompts, and the motion that each promises."""
+SHAPES = ((128, 192, 17), (192, 128, 33), (384, 384, 25), (384, 216, 121))
+"""Other widths, heights and lengths: 2:3 to 16:9."""
+SHEET_COLUMNS, SHEET_SIDE, SHEET_LABEL = 6, 128, 16
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,30 @@ def shown(flow: Flow, half_side: float) -> str:
     return "sway" if flow.inner > 1.5 * flow.outer else "ripple"
 
 
+def nearest(clip: Clip, picture: Clip) -> str:
+    """The motion whose formula gives the frames most like the clip's, of all that `mini` knows."""
+    times = range(0, len(clip), 4)
+    seen = clip[::4].astype(np.float32)
+    known = {motions.resolve(motion) for motion in wording.MOTIONS}
+    errors = {
+        motion: float(np.square(motions.clip(motion, picture, times).astype(np.float32) - seen).mean())
+        for motion in known
+    }
+    return min(errors, key=lambda motion: errors[motion])
+
+
+def sheet(clips: dict[str, Clip], out: Path) -> None:
+    """One labelled row of frames per clip, evenly spaced from the first to the last."""
+    row = SHEET_SIDE + SHEET_LABEL
+    page = Image.new("RGB", (SHEET_COLUMNS * SHEET_SIDE, len(clips) * row), "white")
+    for number, (name, clip) in enumerate(clips.items()):
+        ImageDraw.Draw(page).text((4, number * row + 2), name, fill="black")
+        for column, t in enumerate(np.linspace(0, len(clip) - 1, SHEET_COLUMNS).round().astype(int)):
+            frame = Image.fromarray(clip[t]).resize((SHEET_SIDE, SHEET_SIDE))
+            page.paste(frame, (column * SHEET_SIDE, number * row + SHEET_LABEL))
+    page.save(out)
+
+
 def frames_of(video: str | None) -> Clip:
     if video is None:
         raise SystemExit("a job left no video")
@@ -140,7 +177,7 @@ def reconstruction(pictures: list[Clip], frames: int) -> tuple[float, float]:
 def seconds_for_72(picture: Path, folder: Path) -> float:
     """Wall time of one clip of 72 frames at 256×256, in this warm process."""
     begin = time.perf_counter()
-    generate(request(picture, "The camera zooms in.", 0, "rapid", folder, 256, 72))
+    generate(request(picture, "The camera zooms in.", 0, "rapid", folder, (256, 256), 72))
     return time.perf_counter() - begin
 
 
@@ -164,19 +201,42 @@ def boundary(picture: Path, pixels: Clip, folder: Path, size: int, frames: int) 
         if len(experts) == 1:
             index = json.loads((checkpoint / "model_index.json").read_text())
             (checkpoint / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": None}))
-        asked = request(picture, HELD_OUT["zoom_in"][0], 0, "rapid", folder / "clips", size, frames)
+        asked = request(picture, HELD_OUT["zoom_in"][0], 0, "rapid", folder / "clips", (size, size), frames)
         clip = frames_of(generate(asked.model_copy(update={"model": str(checkpoint), "job_id": name})).video)
         moved = motions.clip("zoom_in", pixels, [frames - 1])[0]
         found[f"ssim_{name}"] = round(float(structural_similarity(clip[-1], moved, channel_axis=-1, data_range=255)), 3)
     return found
 
 
+def samples(files: list[Path], folder: Path, size: int, frames: int) -> dict[str, Clip]:
+    """Clips of the knowledge base's sample prompts, by picture and sample."""
+    cases = [(file, name) for file in files for name in SAMPLES]
+    records = generate_many(
+        [request(f, PROMPT_PRESETS[n].verbatim, 0, "rapid", folder, (size, size), frames) for f, n in cases]
+    )
+    return {f"{file.stem} {name}": frames_of(record.video) for (file, name), record in zip(cases, records, strict=True)}
+
+
+def other_shapes(picture: Path, folder: Path) -> list[dict[str, object]]:
+    """A pan and a zoom at each of SHAPES."""
+    rows = []
+    for width, height, frames in SHAPES:
+        pixels = np.asarray(prepare(picture, width, height, "center", "#ffffff"))
+        for motion in ("pan_left", "zoom_in"):
+            asked = request(picture, HELD_OUT[motion][0], 0, "rapid", folder, (width, height), frames)
+            found = judge(frames_of(generate(asked).video), motion, pixels)
+            rows.append({"shape": f"{width}x{height}x{frames}", "motion": motion, **found})
+    return rows
+
+
 def request(
-    picture: Path, prompt: str, seed: int, recipe: str, folder: Path, size: int, frames: int
+    picture: Path, prompt: str, seed: int, recipe: str, folder: Path, size: tuple[int, int], frames: int
 ) -> GenerateRequest:
+    width, height = size
     return GenerateRequest(
-        image=str(picture), prompt=prompt, width=size, height=size, num_frames=frames, seed=seed, recipe=recipe,
-        output=str(folder), job_id=f"{picture.stem}-{crc32(prompt.encode())}-{recipe}-{seed}", device="cpu",
+        image=str(picture), prompt=prompt, width=width, height=height, num_frames=frames, seed=seed, recipe=recipe,
+        output=str(folder), job_id=f"{picture.stem}-{crc32(prompt.encode())}-{recipe}-{seed}-{width}x{height}x{frames}",
+        device="cpu",
     )  # fmt: skip
 
 
@@ -209,14 +269,30 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         for motion in HELD_OUT
     ]
     records = generate_many(
-        [request(f, p, seed, recipe, folder / "clips", args.size, args.frames) for f, _, p, recipe, seed in cases]
+        [
+            request(f, p, seed, recipe, folder / "clips", (args.size, args.size), args.frames)
+            for f, _, p, recipe, seed in cases
+        ]
     )
     rows = []
+    shown_on_sheet: dict[str, Clip] = {}
     for (file, motion, prompt, recipe, _), record in zip(cases, records, strict=True):
         clip = frames_of(record.video)
         rows.append({"motion": motion, "recipe": recipe, "prompt": prompt, **judge(clip, motion, prepared[file])})
+        if file == files[0]:
+            shown_on_sheet.setdefault(f"{motion}: {prompt}", clip)
     table(rows)
-    contact_sheet(Path(str(records[0].video)), args.sheet)
+    asked = samples(files, folder / "samples", args.size, args.frames)
+    kept = {
+        case: nearest(clip, prepared[files[number // len(SAMPLES)]])
+        for number, (case, clip) in enumerate(asked.items())
+    }
+    for case, seen in kept.items():
+        print(f"{case}: seen {seen}, promised {SAMPLES[case.split()[-1]]}")
+    elsewhere = other_shapes(files[0], folder / "shapes")
+    for row in elsewhere:
+        print(row)
+    sheet(shown_on_sheet | dict(list(asked.items())[: len(SAMPLES)]), args.sheet)
     first, whole = reconstruction(list(prepared.values()), args.frames)
     return {
         "vae_psnr_frame0": round(first, 2),
@@ -226,6 +302,9 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         "static_flow": round(float(np.max([r["flow"] for r in rows if r["motion"] == "static"])), 3),
         "last_frame_ssim": round(float(np.mean([row["last"] for row in rows if row["last"] is not None])), 3),
         "seconds_72_frames": round(seconds_for_72(files[0], folder / "timed"), 1),
+        "samples_kept": round(float(np.mean([seen == SAMPLES[case.split()[-1]] for case, seen in kept.items()])), 3),
+        "other_shapes_right": round(float(np.mean([row["right"] for row in elsewhere])), 3),
+        "other_shapes_worst_last_ssim": round(float(np.min([row["last"] for row in elsewhere])), 3),
         **boundary(files[0], prepared[files[0]], folder, args.size, args.frames),
         "clips": len(rows),
         "date": date.today().isoformat(),
