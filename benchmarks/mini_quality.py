@@ -53,7 +53,7 @@ SAMPLES = {
     "fireworks": "fireworks",
 }
 """The knowledge base's sample prompts, and the motion that each promises."""
-SHAPES = ((128, 192, 17), (192, 128, 33), (384, 384, 25), (384, 216, 121))
+SHAPES = ((128, 192, 17), (192, 128, 33), (384, 384, 25), (256, 144, 121))
 """Other widths, heights and lengths: 2:3 to 16:9."""
 SHEET_COLUMNS, SHEET_SIDE, SHEET_LABEL = 6, 128, 16
 

@@ -11,6 +11,7 @@ PANELS = {
     "vae-images": ("psnr", "VAE decoder on pictures, dB"),
     "vae-clips": ("psnr", "VAE decoder on short clips, dB"),
     "vae-long": ("psnr", "VAE decoder on long clips, dB"),
+    "vae-first": ("psnr_first", "VAE decoder, first frames, dB"),
     "text": ("loss", "text encoder, cross entropy"),
     "moves": ("loss", "how far places move, squared error"),
     "lights": ("loss", "light, squared error"),

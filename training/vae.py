@@ -1,11 +1,11 @@
-"""The causal VAE. Goes out: `vae-images.pt`, `vae-clips.pt`, then `vae-long.pt`.
+"""The causal VAE. Goes out: `vae-images.pt`, `vae-clips.pt`, `vae-long.pt`, then `vae-first.pt`.
 
 The encoder is constructed (`transform`): a linear map of blocks. The decoder learns single pictures first. Then its temporal
 taps start as "look at the newest frame only": a latent frame is the picture of the last of its four frames, which makes
 encoding clips for the experts as cheap as encoding every fourth frame. Then the decoder learns on short clips to draw the
 frames between two latents, and on long ones to keep its peace: its causal convolutions look back further than 9 frames, and
-what they have never seen they draw with a pulse every fourth frame. The latents never change, so the experts can be made at
-the same time.
+what they have never seen they draw with a pulse every fourth frame. Long clips make little of first frames, so the last phase
+learns single pictures beside them. The latents never change, so the experts can be made at the same time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from training.state import Trainer
 
 SIDE = 64
 IMAGE_BATCH, CLIP_BATCH, CLIP_FRAMES, LONG_FRAMES = 16, 4, 9, 33
-IMAGE_STEPS, CLIP_STEPS, LONG_STEPS = 5600, 250, 1000
+IMAGE_STEPS, CLIP_STEPS, LONG_STEPS, FIRST_STEPS = 5600, 250, 1000, 600
+FIRST_BATCH, SINGLES = 8, 10**6
 RATE_IMAGES, RATE_CLIPS = 2e-3, 3e-4
 BASIS_CROPS = 1024
 LATENT_NOISE = 0.05
 """Standard deviation added to latents in training, so that the decoder forgives what the experts get slightly wrong: the same in all latents of a
 clip, as theirs is, which move the first picture's latents."""
-STEADINESS = 0.3
-"""Weight of the differences between a clip's neighbouring frames."""
+STEADINESS, FIRST_STEADINESS = 0.3, 0.04
+"""Weights of the differences between a clip's neighbouring frames: of all, and of the first two once more."""
 
 _plain_forward = WanCausalConv3d.forward
 
@@ -94,8 +95,9 @@ def decoder_loss(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Ten
     loss = 2 * error + 0.1 * F.l1_loss(made, pixels) + 0.1 * gradient_loss(made, pixels)
     figures = {"psnr": 10 * math.log10(4 / max(float(error.detach()), 1e-9))}
     if pixels.shape[2] > 1:
-        unsteady = F.l1_loss(made.diff(dim=2), pixels.diff(dim=2))
-        loss = loss + STEADINESS * unsteady
+        changes = (made.diff(dim=2) - pixels.diff(dim=2)).abs()
+        unsteady = changes.mean()
+        loss = loss + STEADINESS * unsteady + FIRST_STEADINESS * changes[:, :, 0].mean()
         figures["unsteady"] = float(unsteady.detach())
     return loss, figures
 
@@ -137,21 +139,37 @@ def train_images(pool: Pool, work: Path) -> AutoencoderKLWan:
 
 
 def train_clips(vae: AutoencoderKLWan, pool: Pool, work: Path) -> AutoencoderKLWan:
-    """The second phase, on short clips, and the third, on long ones."""
+    """The other phases: short clips, long ones, long ones with single pictures."""
     first = IMAGE_STEPS
-    for name, steps, count, frames in (
-        ("vae-clips", CLIP_STEPS, CLIP_BATCH, CLIP_FRAMES),
-        ("vae-long", LONG_STEPS, 1, LONG_FRAMES),
+    for name, steps, loss_of in (
+        ("vae-clips", CLIP_STEPS, _short),
+        ("vae-long", LONG_STEPS, _long),
+        ("vae-first", FIRST_STEPS, _long_and_first),
     ):
         trainer = Trainer(vae, work, name, steps, RATE_CLIPS, decay=0.99)
-        trainer.run(
-            lambda step, first=first, count=count, frames=frames: decoder_loss(
-                vae, _seeded_batch(pool, first + step, count, frames)
-            )
-        )
+        trainer.run(lambda step, first=first, loss_of=loss_of: loss_of(vae, pool, first + step))
         vae.load_state_dict(trainer.average)
         first += steps
     return vae
+
+
+Losses = tuple[torch.Tensor, dict[str, float]]
+
+
+def _short(vae: AutoencoderKLWan, pool: Pool, seed: int) -> Losses:
+    return decoder_loss(vae, _seeded_batch(pool, seed, CLIP_BATCH, CLIP_FRAMES))
+
+
+def _long(vae: AutoencoderKLWan, pool: Pool, seed: int) -> Losses:
+    return decoder_loss(vae, _seeded_batch(pool, seed, 1, LONG_FRAMES))
+
+
+def _long_and_first(vae: AutoencoderKLWan, pool: Pool, seed: int) -> Losses:
+    pictures = _seeded_batch(pool, SINGLES + seed, FIRST_BATCH, 1)
+    with image_convolutions():
+        single, of_single = decoder_loss(vae, pictures)
+    clip, of_clip = _long(vae, pool, seed)
+    return clip + single, of_clip | {"psnr_first": of_single["psnr"]}
 
 
 @torch.no_grad()

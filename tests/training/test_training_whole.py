@@ -16,7 +16,7 @@ from training import pictures, shifts, state, text, vae, wishes
 from wan2_i2v import GenerateRequest, generate
 
 FEW = {
-    vae: {"IMAGE_STEPS": 2, "CLIP_STEPS": 2, "LONG_STEPS": 2, "BASIS_CROPS": 32, "IMAGE_BATCH": 2, "CLIP_BATCH": 1},
+    vae: {"IMAGE_STEPS": 2, "CLIP_STEPS": 2, "LONG_STEPS": 2, "FIRST_STEPS": 2, "BASIS_CROPS": 32, "IMAGE_BATCH": 2, "CLIP_BATCH": 1},
     text: {"STEPS": 3, "CORPUS": 500, "BATCH": 4},
     shifts: {"PICTURES": 6},
     wishes: {"PROMPTS": 120, "SHAPES": ((8, 8, 3), (8, 12, 4)), "BATCH": 256, "STEPS": 60, "LIGHT_STEPS": 60},
@@ -49,7 +49,7 @@ class Cut(Exception):
 def test_a_training_that_was_cut_off_ends_as_one_that_was_not(few_steps, monkeypatch, tmp_path):
     whole = train(monkeypatch, tmp_path / "whole", tmp_path / "made")
     save, descend = state.Trainer.save, torch.optim.Adam.step
-    for phase in ("vae-images", "text", "moves", "lights", "vae-clips", "vae-long"):
+    for phase in ("vae-images", "text", "moves", "lights", "vae-clips", "vae-long", "vae-first"):
 
         def cut(trainer, phase=phase):
             save(trainer)
