@@ -16,7 +16,15 @@ from training import pictures, shifts, state, text, vae, wishes
 from wan2_i2v import GenerateRequest, generate
 
 FEW = {
-    vae: {"IMAGE_STEPS": 2, "CLIP_STEPS": 2, "LONG_STEPS": 2, "FIRST_STEPS": 2, "BASIS_CROPS": 32, "IMAGE_BATCH": 2, "CLIP_BATCH": 1},
+    vae: {
+        "IMAGE_STEPS": 2,
+        "CLIP_STEPS": 2,
+        "LONG_STEPS": 2,
+        "FIRST_STEPS": 2,
+        "BASIS_CROPS": 32,
+        "IMAGE_BATCH": 2,
+        "CLIP_BATCH": 1,
+    },
     text: {"STEPS": 3, "CORPUS": 500, "BATCH": 4},
     shifts: {"PICTURES": 6},
     wishes: {"PROMPTS": 120, "SHAPES": ((8, 8, 3), (8, 12, 4)), "BATCH": 256, "STEPS": 60, "LIGHT_STEPS": 60},
