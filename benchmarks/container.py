@@ -43,9 +43,9 @@ PATIENCE = 300.0
 CONFIGURED = Path("/run/host")
 """Where files that pip's configuration names are, inside the build."""
 
-PROMPT, NEGATIVE, SEED = "The boat drifts to the left.", "mouth opening, talking, speaking", "101"
-"""Those of the knowledge base's list of variables, but for the prompt: of its gentle movement the small model makes so little
-that the last bits of a number decide whether frames repeat, which is a fault that the checks report."""
+PROMPT, NEGATIVE, SEED = "The camera zooms in on the boat.", "mouth opening, talking, speaking", "101"
+"""Those of the knowledge base's list of variables, but for the prompt. In the old command's 4 steps, mini makes of gentle
+movement so little that some frames repeat; the checks call that a fault, and the command ends with exit code 3."""
 NUMBERS = {"WIDTH": "288", "HEIGHT": "192", "LENGTH": "17", "SEED": SEED}
 """A clip that a processor makes in a minute, in place of the knowledge base's 720x720 and 72 frames."""
 
@@ -237,7 +237,8 @@ def measure(work: compose.Project) -> dict[str, Any]:
         say("generate, by flags, beside the service")
         found["by_flags"] = generate(work, typed(), {}, handed=True)
         process.send_signal(signal.SIGTERM)
-        found["exit_code_of_service"] = process.wait(PATIENCE)
+        # `buildah` kills what it runs when it is told to end, so its exit code says nothing of the service.
+        process.wait(PATIENCE)
         found["healthy_when_stopped"] = healthy(work, container, {})
     return found
 
