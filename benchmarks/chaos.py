@@ -204,6 +204,7 @@ def run(root: Path, model: str, kills: int, in_flight: int, longest_gap: float |
     thread = threading.Thread(target=client.run, daemon=True)
     thread.start()
     try:
+        until(lambda: len(client.acknowledged) >= in_flight)
         counted = disturb(server, witness, kills, longest_gap, random.Random(seed))
         until(lambda: len(client.acknowledged) == client.submitted)
         client.in_flight, settled = 0, time.monotonic()

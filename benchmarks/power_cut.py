@@ -129,7 +129,7 @@ def cut_short(folder: Path, videos: dict[str, str]) -> Iterator[tuple[Path, str]
             if path.suffix == ".json":
                 json.loads(path.read_bytes())
             elif path.suffix == ".safetensors":
-                with safe_open(path, "np") as tensors:
+                with safe_open(path, "pt") as tensors:
                     for key in tensors.keys():  # noqa: SIM118  (no mapping)
                         tensors.get_tensor(key)
             elif path.suffix == ".png":

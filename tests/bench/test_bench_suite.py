@@ -53,7 +53,8 @@ def test_peaks_are_predicted_traced_and_where_the_system_counts_real(report):
         "decode, resident",
     ]
     for row in found:
-        assert 0 < float(row.values["traced GiB"]) <= float(row.values["predicted GiB"]) * 1.1
+        # The plan rounds weights and activations to whole MiB, of which this checkpoint has few.
+        assert 0 < float(row.values["traced GiB"]) <= float(row.values["predicted GiB"]) * 1.1 + 0.001
         assert ("real GiB" in row.values) == measuring.CLEAR.exists()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 CHECKPOINT, FOLDER = sys.argv[1], Path(sys.argv[2])
 OUTPUT = FOLDER / "output"
-FIELDS = {"prompt": "pan left", "num_frames": 5, "width": 48, "height": 32, "num_inference_steps": 30, "seed": 5}
+FIELDS = {"prompt": "pan left", "num_frames": 5, "width": 48, "height": 32, "num_inference_steps": 60, "seed": 5}
 PATIENCE = 600.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ FEW = {
 
 
 @pytest.fixture
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every phase, a few steps of it, on noise in place of the Debian packages' pictures."""
     for module, values in FEW.items():
         for name, value in values.items():
@@ -42,6 +43,9 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     noise = [pictures.pyramid(rng.integers(0, 256, (240, 320, 3)).astype(np.uint8)) for _ in range(3)]
     monkeypatch.setattr(training, "load_pool", lambda cache: pictures.Pool(noise, noise))
+    yield
+    # Training turns them off for its process, which is also that of the tests after this one.
+    torch.set_flush_denormal(False)
 
 
 def train(monkeypatch: pytest.MonkeyPatch, work: Path, out: Path) -> dict[str, dict[str, torch.Tensor]]:

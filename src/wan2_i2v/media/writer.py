@@ -1,7 +1,7 @@
 """Frames in, a clip on disk out, as a stream: `write_clip`. Imported by the decode stage.
 
-The same frames give the same bytes on every machine: encoders get a fixed number of threads and the converters are told
-to be exact.
+The same frames give the same bytes on every machine: encoders get a fixed number of threads and, as the converters, are
+told to round alike on every processor.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Encoder:
 def _encoder(clip: ClipFormat) -> _Encoder:
     crf = str(clip.crf)
     if clip.container == "mp4":
-        options = {"crf": crf, "preset": "medium"}
+        options = {"crf": crf, "preset": "medium", "x264-params": "cpu-independent=1"}
         return _Encoder("libx264", "yuv420p", options, {"movflags": "+faststart", "fflags": "+bitexact"})
     if clip.container == "webm":
         options = {"crf": crf, "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "0", "tile-columns": "1"}
