@@ -75,7 +75,8 @@ static int open_any(int folder, const char *path, int flags, mode_t mode) {
     pthread_mutex_lock(&order);
     int fd = syscall(SYS_openat, folder, path, flags, mode);
     int kept = errno;
-    if (fd >= 0 && fd < MAX_FD) {
+    /* A child of vfork opens files in this very memory, under numbers of its own. */
+    if (fd >= 0 && fd < MAX_FD && getpid() == owner) {
         watched[fd] = inside(name);
         if (watched[fd]) record(flags & O_TRUNC ? "truncopen" : flags & O_CREAT ? "create" : "open", fd, -1, name, NULL, NULL, 0);
     }
