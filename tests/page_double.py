@@ -52,7 +52,10 @@ OVER = ("done", "failed", "cancelled", "timed_out", "set_aside")
 
 
 class Double:
-    """`start` it, and `stop` it: its jobs, pictures and events are still there when it starts again, on the same port."""
+    """`start` it, and `stop` it: its jobs, pictures and events are still there when it starts again, on the same port.
+
+    `slow`: seconds that it thinks about each request for a job.
+    """
 
     def __init__(self, folder: Path, token: str = "") -> None:
         self.folder, self.token, self.port = folder, token, 0
@@ -63,6 +66,7 @@ class Double:
         self.news = threading.Condition()
         self.running = False
         self.refuse_jobs: tuple[int, str, str] | None = None
+        self.slow = 0.0
 
     @property
     def url(self) -> str:
@@ -308,8 +312,12 @@ class Handler(BaseHTTPRequestHandler):
         if method == "DELETE":
             del double.jobs[job_id]
             return self.send(204, b"")
+        time.sleep(double.slow)
         if part in ("cancel", "retry"):
             double.move(job_id, {"cancel": "cancelled", "retry": "queued"}[part], error=None)
+        elif part == "rating":
+            job["rating"] = json.loads(self.body)["rating"]
+            double.tell("rating", job_id, rating=job["rating"])
         elif part == "again":
             settings = job["settings"] | {"seed": job["plan"]["seed"] + 1}
             body = {"picture": job["picture"], "settings": settings, "job_id": f"{job_id}-again"}

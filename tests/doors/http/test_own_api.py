@@ -270,7 +270,7 @@ def test_a_video_is_rated_with_the_job_and_in_the_insights(client, done, submit,
     assert [event.data for event in service.store.events(seen)] == [{"rating": 2}, {"rating": 5}]
     with Book() as book:
         assert [run.rating for run in book.runs()] == [5]
-    for rating in (0, 6, 3.5, "4", None):
+    for rating in (0, 6, 3.5, "4", None, True, False):
         refusal(client.post("/api/jobs/done/rating", json={"rating": rating}), 422, "invalid_request", "rating")
     submit("waiting")
     refusal(client.post("/api/jobs/waiting/rating", json={"rating": 4}), 409, "job_conflict")

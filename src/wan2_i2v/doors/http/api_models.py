@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from wan2_i2v.doors.http.views import PLACES
 from wan2_i2v.errors import InvalidRequest
@@ -86,10 +87,17 @@ class AgainBody(_Body):
     seed: int | None = Field(None, ge=0, le=MAX_SEED)
 
 
+def _no_boolean(value: object) -> object:
+    """`value`, unless it is a truth value: `True` equals 1 in Python, so that it would be one of the numbers."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "Input should be a number from 1 to 5, not true or false")
+    return value
+
+
 class RatingBody(_Body):
     """How much a video is liked: 1 is bad, 5 is very good."""
 
-    rating: Literal[1, 2, 3, 4, 5]
+    rating: Annotated[Literal[1, 2, 3, 4, 5], BeforeValidator(_no_boolean)]
 
 
 class PictureReply(BaseModel):

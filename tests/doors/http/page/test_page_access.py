@@ -51,6 +51,62 @@ def test_the_keyboard_alone_submits(page: Page, server: Double) -> None:
     assert made["plan"]["prompt"] == TEXT
 
 
+def test_the_keyboard_alone_rates_and_the_screen_reader_is_told(page: Page, server: Double) -> None:
+    add(server, "boat-1")
+    server.finish("boat-1")
+    page.get_by_role("button", name="Open boat-1").focus()
+    page.keyboard.press("Enter")
+    rating = page.locator("#details").get_by_role("group", name="Rating of boat-1")
+    expect(rating.get_by_role("radio")).to_have_count(5)
+    tab_to(page, "rated-boat-1")
+    page.keyboard.press("Space")
+    for stars in (1, 2, 3, 4):
+        expect(rating.get_by_role("radio", name=f"{stars} of 5")).to_be_checked()
+        # Outside of the dialog nothing is read out while it is open.
+        expect(page.locator("#details [role=status]")).to_have_text(f"Rated {stars} of 5.")
+        # Whoever is at the stars stays there while the server is told.
+        expect(rating.get_by_role("radio", name=f"{stars} of 5")).to_be_focused()
+        assert server.jobs["boat-1"]["rating"] == stars
+        page.keyboard.press("ArrowRight")
+    expect(rating.locator("label.on")).to_have_count(5)
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(page_browser.result(page, "boat-1").locator(".stars label.on")).to_have_count(5)
+    page.get_by_role("button", name="Open boat-1").click()
+    expect(rating.get_by_role("radio", name="5 of 5")).to_be_checked()
+
+
+def test_of_ratings_chosen_in_haste_the_last_one_stays_and_a_refused_one_goes(page: Page, server: Double) -> None:
+    add(server, "boat-1")
+    server.finish("boat-1")
+    page.get_by_role("button", name="Open boat-1").click()
+    stars = page.locator("#details").get_by_role("radio")
+    expect(stars).to_have_count(5)
+    server.slow = 0.3
+    stars.first.focus()
+    for key in ("Space", *["ArrowRight"] * 4, "ArrowLeft"):
+        page.keyboard.press(key)
+    expect(page.locator("#details [role=status]")).to_have_text("Rated 4 of 5.")
+    assert server.jobs["boat-1"]["rating"] == 4
+    expect(page.locator("#details .stars label.on")).to_have_count(4)
+
+    page.watch.expected = ("Failed to load resource",)
+    del server.jobs["boat-1"]
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#details [role=status]")).to_have_text("no job boat-1.")
+    expect(page.locator("#details .stars label.on")).to_have_count(4)
+    expect(stars.nth(3)).to_be_checked()
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until the control of that name has the focus."""
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.name") == name:
+            return
+    raise AssertionError(f"no Tab leads to {name}")
+
+
 def png(width: int, height: int) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (width, height), "teal").save(stream, "PNG")

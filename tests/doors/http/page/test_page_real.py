@@ -6,9 +6,10 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 import page_browser
 from page_browser import BOAT, HOUSE, TEXT
@@ -29,6 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterat
 @pytest.fixture
 def page(browser: Browser, server: LiveServer) -> Iterator[Page]:
     with page_browser.watched(browser, server.url) as opened:
+        opened.set_default_timeout(LONG_MS)
         opened.goto(server.url)
         ready(opened)
         yield opened
@@ -47,21 +49,22 @@ def fill(page: Page, settings: dict[str, str], prompt: str = TEXT) -> None:
 
 
 def make(page: Page, settings: dict[str, str], prompt: str = TEXT) -> str:
-    """Submit the boat; the job's id once it is in the queue."""
-    before = set(ids(page, "#queue"))
+    """Submit the boat; the job's id once the page shows the job, in the queue or, when it is done by then, in the gallery."""
     page.set_input_files("#choose", BOAT)
     fill(page, settings, prompt)
     expect(page.locator("[data-plan=size]")).to_have_text(
         f"{settings['width']} × {settings['height']}", timeout=LONG_MS
     )
-    page.get_by_role("button", name="Make video").click()
-    expect(page.locator("#queue .job")).to_have_count(len(before) + 1)
-    (made,) = set(ids(page, "#queue")) - before
+    with page.expect_response(is_submission, timeout=LONG_MS) as submitting:
+        page.get_by_role("button", name="Make video").click()
+    assert submitting.value.status == 201, submitting.value.text()
+    made = str(submitting.value.json()["id"])
+    expect(page.locator(f'[data-job="{made}"]')).to_be_visible(timeout=LONG_MS)
     return made
 
 
-def ids(page: Page, section: str) -> list[str]:
-    return [str(one.get_attribute("data-job")) for one in page.locator(f"{section} [data-job]").all()]
+def is_submission(answer: Response) -> bool:
+    return answer.request.method == "POST" and urlsplit(answer.url).path == "/api/jobs"
 
 
 def test_dropped_pictures_become_verified_videos_that_can_be_compared(page: Page, server: LiveServer) -> None:
@@ -71,14 +74,14 @@ def test_dropped_pictures_become_verified_videos_that_can_be_compared(page: Page
     expect(page.locator("[data-plan=memory]")).to_contain_text("GiB of")
     expect(page.locator("[data-plan=guidance]")).to_contain_text("NAG")
     page.get_by_role("button", name="Make 2 videos").click()
-    expect(page.locator("#queue .job")).to_have_count(2)
+    expect(page.locator("#queue .job")).to_have_count(2, timeout=LONG_MS)
     expect(page.locator("#queue progress").first).to_be_visible(timeout=LONG_MS)
     # A closed tab loses nothing: the jobs go on, and the next one finds them.
     page.goto("about:blank")
     page.goto(server.url)
     expect(page.locator("#gallery .result")).to_have_count(2, timeout=LONG_MS)
     # What the checks say of so small a clip is theirs to say; that they looked is what the page shows.
-    expect(page.locator("#gallery .verdict:not(.none)")).to_have_count(2)
+    expect(page.locator("#gallery .verdict:not(.none)")).to_have_count(2, timeout=LONG_MS)
 
     page.get_by_role("button", name="New seed: ").first.click()
     expect(page.locator("#gallery .result")).to_have_count(3, timeout=LONG_MS)
@@ -102,12 +105,12 @@ def test_dropped_pictures_become_verified_videos_that_can_be_compared(page: Page
 def test_details_of_a_video_are_all_there_and_it_can_be_downloaded(page: Page, server: LiveServer) -> None:
     page.locator(".result .open").first.click()
     sheet = page.locator("#details")
-    expect(sheet.locator(".table").first).to_contain_text("Noise levels")
+    expect(sheet.locator(".table").first).to_contain_text("Noise levels", timeout=LONG_MS)
     expect(sheet.locator(".checks li").first).to_be_visible()
     assert page_browser.trespasses(page) == []
     job_id = str(sheet.locator("h2").text_content())
     sheet.get_by_role("radio", name="4 of 5").check(force=True)
-    expect(page.locator(f'#gallery [data-job="{job_id}"] .on')).to_have_count(4)
+    expect(page.locator(f'#gallery [data-job="{job_id}"] .on')).to_have_count(4, timeout=LONG_MS)
     assert server.job(job_id)["rating"] == 4
     with page.expect_download() as loading:
         sheet.get_by_role("link", name="Download", exact=True).click()
@@ -125,7 +128,7 @@ def test_a_running_job_shows_its_stage_and_a_preview_and_can_be_cancelled(page: 
     page.get_by_role("button", name=f"Cancel {running}").click()
     expect(page.locator(f'[data-job="{running}"]')).to_contain_text("Cancelled", timeout=LONG_MS)
     page.get_by_role("button", name=f"Remove {running} from the list").click()
-    expect(page.locator(f'[data-job="{running}"]')).to_have_count(0)
+    expect(page.locator(f'[data-job="{running}"]')).to_have_count(0, timeout=LONG_MS)
     assert server.client.get(f"/api/jobs/{running}").status_code == 404
 
 
@@ -166,6 +169,7 @@ def test_a_token_is_asked_for_and_pictures_and_events_work_with_it(browser: Brow
         page_browser.watched(browser, guarded.url) as page,
     ):
         page.watch.expected = ("Failed to load resource",)
+        page.set_default_timeout(LONG_MS)
         page.goto(guarded.url)
         page.get_by_label("Token").fill("open-sesame")
         page.keyboard.press("Enter")

@@ -156,7 +156,7 @@ export function jobs(session) {
     put(job) {
       const known = this.byId[job.id];
       if (known) Object.assign(known, job, { heard: Date.now() / 1000 });
-      else this.byId[job.id] = { shown: previewed(job) ? job.done : null, busy: false, heard: Date.now() / 1000, ...job };
+      else this.byId[job.id] = { shown: previewed(job) ? job.done : null, busy: false, wish: null, heard: Date.now() / 1000, ...job };
     },
 
     // --- words of one job ---
@@ -189,6 +189,7 @@ export function jobs(session) {
     isClip: (job) => ["mp4", "webm"].includes(job.plan.container || "mp4"),
 
     // --- what one does to a job ---
+    /** Do it and say so; whether the server agreed. */
     async act(job, action, said) {
       const mine = this.byId[job.id];
       mine.busy = true;
@@ -196,8 +197,10 @@ export function jobs(session) {
         const answer = await action(job.id);
         if (answer && answer.id) this.put(answer);
         if (said) session().tell(said);
+        return true;
       } catch (error) {
         session().tell(error.message);
+        return false;
       } finally {
         mine.busy = false;
       }
@@ -211,8 +214,19 @@ export function jobs(session) {
     again(job) {
       return this.act(job, api.again, "Added to the queue with another seed.");
     },
-    rate(job, rating) {
-      return this.act(job, (id) => api.rate(id, rating), `Rated ${rating} of 5.`);
+    /** One request at a time: arrow keys choose faster than the server answers, and the last choice is the one that stays. */
+    async rate(job, rating) {
+      const mine = this.byId[job.id];
+      const asking = mine.wish !== null;
+      mine.wish = rating;
+      if (asking) return;
+      let known = mine.rating;
+      while (mine.wish !== known) {
+        const wish = (mine.rating = mine.wish);
+        if (await this.act(job, (id) => api.rate(id, wish), `Rated ${wish} of 5.`)) known = wish;
+        else mine.wish = mine.rating = known;
+      }
+      mine.wish = null;
     },
     async forget(job) {
       await this.act(job, async (id) => {
