@@ -31,8 +31,8 @@ STAGES: tuple[Stage, ...] = (
 
 
 @dataclass
-class _Run:
-    """One job's fate so far: `planned` as it was asked for, `job` with a leaner plan where memory ran out."""
+class Fate:
+    """What became of one job so far: `planned` as it was asked for, `job` with a leaner plan where memory ran out."""
 
     planned: Job
     job: Job
@@ -53,91 +53,103 @@ def run(
     Raises Cancelled between two steps once `cancelled()` is true; all artifacts so far stay for a later run.
     """
     context = Context(emit, cancelled)
-    runs = [_Run(job, job) for job in jobs]
-    unfinished = [run for run in runs if not finish.STAGE.done(run.job)]
-    for run in unfinished:
-        run.job.workspace.sweep()
+    fates = [Fate(job, job) for job in jobs]
+    unfinished = begin(fates)
     try:
-        for stage in stages:
-            waiting = [run for run in unfinished if _waits(run, stage)]
-            waiting.sort(key=lambda run: repr(stage.shares(run.job.plan)))
-            for _, group in groupby(waiting, key=lambda run: stage.shares(run.job.plan)):
-                _walk(stage, list(group), context)
+        walk(unfinished, stages, context)
     finally:
-        for run in unfinished[:1]:
-            measuring.write(context, run.job.plan.job_id)
-    return [_record(run, emit) for run in runs]
+        for fate in unfinished[:1]:
+            measuring.write(context, fate.job.plan.job_id)
+    return [close(fate, emit) for fate in fates]
 
 
-def _waits(run: _Run, stage: Stage) -> bool:
-    return run.error is None and not stage.done(run.job)
+def begin(fates: Sequence[Fate]) -> list[Fate]:
+    """Those whose job is not over yet, rid of what a killed run left half written."""
+    unfinished = [fate for fate in fates if not finish.STAGE.done(fate.job)]
+    for fate in unfinished:
+        fate.job.workspace.sweep()
+    return unfinished
 
 
-def _walk(stage: Stage, runs: Sequence[_Run], context: Context) -> None:
+def walk(fates: Sequence[Fate], stages: Sequence[Stage], context: Context) -> None:
+    """Take jobs through `stages`, one stage after the other for all of them. Raises Cancelled, as `run`."""
+    for stage in stages:
+        waiting = [fate for fate in fates if _waits(fate, stage)]
+        waiting.sort(key=lambda fate: repr(stage.shares(fate.job.plan)))
+        for _, group in groupby(waiting, key=lambda fate: stage.shares(fate.job.plan)):
+            _walk(stage, list(group), context)
+
+
+def close(fate: Fate, emit: Emit) -> Record:
+    """Write how a job ended and say so; only for one that failed or went through every stage."""
+    record = finish.close(fate.planned, fate.error, fate.seconds, fate.recoveries)
+    detail = record.video if record.status == "done" else str(fate.error)
+    emit(Finished(fate.planned.plan.job_id, record.status, detail or ""))
+    return record
+
+
+def _waits(fate: Fate, stage: Stage) -> bool:
+    return fate.error is None and not stage.done(fate.job)
+
+
+def _walk(stage: Stage, fates: Sequence[Fate], context: Context) -> None:
     """Run one stage for jobs that share its model; where memory runs out, those left go on in a leaner way."""
-    while runs:
-        shortage = _try(stage, runs, context)
+    while fates:
+        shortage = _try(stage, fates, context)
         if shortage is None:
             return
-        measuring.shortage(runs[0].job.plan, stage.name, context)
+        measuring.shortage(fates[0].job.plan, stage.name, context)
         recovery.free()
-        runs = [run for run in runs if _waits(run, stage)]
-        for run in runs:
-            _step_down(run, stage, shortage, context)
-        runs = [run for run in runs if run.error is None]
+        fates = [fate for fate in fates if _waits(fate, stage)]
+        for fate in fates:
+            _step_down(fate, stage, shortage, context)
+        fates = [fate for fate in fates if fate.error is None]
 
 
-def _try(stage: Stage, runs: Sequence[_Run], context: Context) -> str | None:
+def _try(stage: Stage, fates: Sequence[Fate], context: Context) -> str | None:
     """One load of the model for these jobs. How memory ran out, None when it did not; loading errors belong to all."""
-    measuring.begin(runs[0].job.plan.device)
+    measuring.begin(fates[0].job.plan, stage.name)
     try:
-        with stage.model(runs[0].job.plan) as model:
-            for run in runs:
-                _run_one(stage, model, run, context)
+        with stage.model(fates[0].job.plan) as model:
+            for fate in fates:
+                _run_one(stage, model, fate, context)
     except Cancelled:
         raise
     except Exception as error:
         if is_out_of_memory(error):
             return recovery.reason(error)
-        _fail(runs, translate(error, f"loading the model for {stage.name}"))
+        _fail(fates, translate(error, f"loading the model for {stage.name}"))
     return None
 
 
-def _run_one(stage: Stage, model: object, run: _Run, context: Context) -> None:
-    plan, begin = run.job.plan, time.perf_counter()
-    context.checkpoint(run.job)
+def _run_one(stage: Stage, model: object, fate: Fate, context: Context) -> None:
+    plan, started = fate.job.plan, time.perf_counter()
+    context.checkpoint(fate.job)
     context.emit(Started(plan.job_id, stage.name, stage.steps(plan)))
-    measuring.begin(plan.device)
+    measuring.begin(plan, stage.name)
     try:
-        stage.run(model, run.job, context)
+        stage.run(model, fate.job, context)
     except Cancelled:
         raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        _fail([run], translate(error, f"running {stage.name} of {plan.job_id}"))
+        _fail([fate], translate(error, f"running {stage.name} of {plan.job_id}"))
     finally:
-        run.seconds[stage.name] = run.seconds.get(stage.name, 0.0) + time.perf_counter() - begin
-    if run.error is None:
-        measuring.note(plan, stage.name, time.perf_counter() - begin, context, run.planned.plan)
+        fate.seconds[stage.name] = fate.seconds.get(stage.name, 0.0) + time.perf_counter() - started
+    if fate.error is None:
+        measuring.note(plan, stage.name, time.perf_counter() - started, context, fate.planned.plan)
 
 
-def _step_down(run: _Run, stage: Stage, shortage: str, context: Context) -> None:
+def _step_down(fate: Fate, stage: Stage, shortage: str, context: Context) -> None:
     try:
-        run.job, entry = recovery.step_down(run.job, stage.name, shortage, run.recoveries, context)
+        fate.job, entry = recovery.step_down(fate.job, stage.name, shortage, fate.recoveries, context)
     except OutOfMemory as error:
-        _fail([run], error)
+        _fail([fate], error)
     else:
-        run.recoveries += (entry,)
+        fate.recoveries += (entry,)
 
 
-def _fail(runs: Iterable[_Run], error: Wan2I2VError) -> None:
-    for run in runs:
-        run.error = run.error or error
-
-
-def _record(run: _Run, emit: Emit) -> Record:
-    record = finish.close(run.planned, run.error, run.seconds, run.recoveries)
-    detail = record.video if record.status == "done" else str(run.error)
-    emit(Finished(run.planned.plan.job_id, record.status, detail or ""))
-    return record
+def _fail(fates: Iterable[Fate], error: Wan2I2VError) -> None:
+    for fate in fates:
+        fate.error = fate.error or error

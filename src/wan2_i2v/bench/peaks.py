@@ -109,7 +109,7 @@ def _traced(run: Callable[[], None]) -> float:
 def measured(run: Callable[[], None], device: str) -> float | None:
     """GiB that `run` held at its peak beyond what was held before; None where that cannot be counted."""
     _collect(device)
-    measuring.begin(device)
+    measuring.restart(device)
     before = measuring.held_gib(device)
     run()
     peak = measuring.peak_gib(device)

@@ -27,7 +27,13 @@ RESET_PEAK = "5"
 """Resets the largest resident size (`man proc_pid_clear_refs`)."""
 
 
-def begin(device: str) -> None:
+def begin(plan: JobPlan, stage: str) -> None:
+    """Count the peak of a stage from here on; of one that has no model nothing is counted, and no card is asked for."""
+    if peak_of(plan, stage) is not None:
+        restart(plan.device)
+
+
+def restart(device: str) -> None:
     """Count the peak from here on."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
@@ -36,7 +42,7 @@ def begin(device: str) -> None:
 
 
 def peak_gib(device: str) -> float | None:
-    """The most memory that was held since `begin`, in the device's memory; None where that is not counted."""
+    """The most memory that was held since `restart`, in the device's memory; None where that is not counted."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / GIB
     return _resident_gib("VmHWM")
