@@ -122,8 +122,11 @@ def exported() -> dict[str, str]:
 
 
 def typed() -> list[str]:
-    """The command of "Command Line Arguments (Recommended)", as the shell hands it over."""
-    numbers = f"-w {NUMBERS['WIDTH']} --height {NUMBERS['HEIGHT']} -l {NUMBERS['LENGTH']} --seed {SEED}"
+    """The command of "Command Line Arguments (Recommended)", as the shell hands it over.
+
+    Of the next seed: the video of SEED is there already, and would be given again.
+    """
+    numbers = f"-w {NUMBERS['WIDTH']} --height {NUMBERS['HEIGHT']} -l {NUMBERS['LENGTH']} --seed {int(SEED) + 1}"
     return shlex.split(f'python generate_video.py -i "{PICTURE}" -p "{PROMPT}" -n "{NEGATIVE}" {numbers}')
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.errors import InvalidRequest, shorten
 from wan2_i2v.presets import DEFAULT_PROMPT
 from wan2_i2v.request import MAX_SEED, GenerateRequest, check_known, describe_path, is_guided
 
@@ -29,7 +29,7 @@ def test_only_the_image_is_required():
     request = ask()
     assert (request.prompt, request.num_frames, request.fps, request.crop) == (DEFAULT_PROMPT, 72, 24, "center")
     assert request.seed is None and request.width is None
-    with pytest.raises(InvalidRequest, match=r"image: got None; allowed: a value; this field is required\."):
+    with pytest.raises(InvalidRequest, match=r"image: got nothing; allowed: a value; this field is required\."):
         GenerateRequest()
 
 
@@ -64,7 +64,7 @@ CASES = [(field, value) for field, values in BAD.items() for value in values]
 def test_refusals_name_field_value_and_what_is_allowed(field, value):
     error = refused(**{field: value})
     assert error.field == field
-    assert repr(value)[:40] in str(error)
+    assert shorten(value)[:40] in str(error)
     assert len(error.allowed) > 3
     assert "Input should" not in str(error) and "String should" not in str(error)
     assert len(str(error)) < 400
@@ -132,7 +132,7 @@ def test_batch_counts_seeds_up():
     assert request.batch(1) == (request,)
     with pytest.raises(InvalidRequest, match="batch_size: got 0"):
         request.batch(0)
-    with pytest.raises(InvalidRequest, match="seed: got None"):
+    with pytest.raises(InvalidRequest, match="seed: got nothing"):
         request.batch(2)
     with pytest.raises(InvalidRequest, match="seed"):
         ask(seed=MAX_SEED).batch(2)

@@ -204,7 +204,7 @@ def _order(
     if request.output:
         located = request.replaced(output=str(describe_path(request.output).absolute()))
     if request.last_image is not None:
-        last = pictures.find_picture(request.last_image, Settings().input).absolute()
+        last = pictures.find_picture(request.last_image, Settings().input, "last_image").absolute()
         located = located.replaced(last_image=str(last))
     facts = pictures.read_facts(picture)
     wanted = Wanted(located, picture, facts, draw_seed(), runnable=runnable, machine=machine)

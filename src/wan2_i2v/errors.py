@@ -22,11 +22,13 @@ status and a process exit code.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 
 class Wan2I2VError(Exception):
@@ -52,6 +54,10 @@ class InvalidRequest(Wan2I2VError):
 
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"field": self.field, "given": shorten(self.given), "allowed": self.allowed}
+
+    def renamed(self, field: str) -> Self:
+        """The same refusal of a value that the user knows by another name."""
+        return type(self)(field, self.given, self.allowed, self.hint)
 
 
 class InvalidImage(InvalidRequest):
@@ -132,8 +138,8 @@ def _tree(cls: type[Wan2I2VError]) -> Iterator[type[Wan2I2VError]]:
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """`repr` of a user's value, cut in the middle so that a message stays one readable line."""
-    text = repr(value)
+    """`repr` of a user's value, cut in the middle so that a message stays one readable line; None is nothing."""
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= limit else f"{text[: limit - 30]} … {text[-25:]}"
 
 
@@ -165,6 +171,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return any(words in str(error).lower() for words in NO_MEMORY)
+
+
+@contextlib.contextmanager
+def writing(path: Path, instead: str) -> Iterator[None]:
+    """What the operating system says against writing `path`, as an OutputError; `instead` is what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}. {instead}") from error
 
 
 def translate(error: BaseException, doing: str) -> Wan2I2VError:

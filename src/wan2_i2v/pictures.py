@@ -65,10 +65,10 @@ class _Decoded:
     rotated: bool
 
 
-def find_picture(name: str, input_folder: Path) -> Path:
+def find_picture(name: str, input_folder: Path, field: str = "image") -> Path:
     """The picture that a user's `name` means: that path, else a bare file name in `input_folder`.
 
-    Raises InvalidImage that names the places looked at and the nearest name there.
+    Raises InvalidImage that names the field, the places looked at and the nearest name there.
     """
     given = describe_path(name)
     bare = given.name == name
@@ -77,10 +77,10 @@ def find_picture(name: str, input_folder: Path) -> Path:
         if _exists(place):
             return place
     if re.match(r"(https?|ftp)://", name):
-        raise InvalidImage("image", name, "a file on this machine", "Download the picture first.")
+        raise InvalidImage(field, name, "a file on this machine", "Download the picture first.")
     folders = dict.fromkeys(str(place.parent.absolute()) for place in places)
     raise InvalidImage(
-        "image", name, "an existing file", f"Looked in {' and '.join(folders)}. {_suggest(given, folders)}"
+        field, name, "an existing file", f"Looked in {' and '.join(folders)}. {_suggest(given, folders)}"
     )
 
 
@@ -121,6 +121,14 @@ def sha256(path: Path) -> str:
         raise InvalidImage(
             "image", str(path), "a readable file", f"{error.strerror}: check its permissions."
         ) from error
+
+
+def upright(path: Path) -> Image.Image:
+    """The first frame, turned upright, in its own mode, all pixels loaded.
+
+    Raises InvalidImage.
+    """
+    return _decode(path).upright
 
 
 def prepare(path: Path, width: int, height: int, crop: Crop, background: str, box: Box | None = None) -> Image.Image:

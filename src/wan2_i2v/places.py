@@ -21,6 +21,17 @@ BYTES_PER_PIXEL: dict[Container, float] = {"mp4": 0.2, "webm": 0.15, "gif": 1.0,
 """A generous size of one pixel of one frame in the file; the video lies in the job's folder too."""
 
 
+UNWRITTEN = (
+    *(".mov", ".m4v", ".avi", ".mkv", ".flv", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".ts", ".m2ts", ".mts", ".3gp"),
+    *(".3g2", ".ogv", ".ogg", ".vob", ".mxf", ".apng", ".avif", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+)
+"""Suffixes of videos and pictures that no container here has: a name with one of them was not meant as a folder's."""
+WRITTEN = tuple(
+    f"--container {container} for {suffix if container != 'png' else 'a folder of PNG frames'}"
+    for container, suffix in SUFFIXES.items()
+)
+
+
 def clip_format(plan: JobPlan) -> ClipFormat:
     return ClipFormat(plan.container, plan.width, plan.height, plan.fps, plan.crf)
 
@@ -33,7 +44,7 @@ def clip_path(workspace: Workspace, plan: JobPlan) -> Path:
 def final_path(plan: JobPlan) -> Path:
     """Where the finished video goes: `plan.output` when it names a file of the container, else a name in that folder.
 
-    Raises InvalidRequest when the file's suffix is that of another container.
+    Raises InvalidRequest when the suffix is that of another container, or of a format that is not written.
     """
     output = Path(plan.output).expanduser() if plan.output else Settings().output
     suffix = SUFFIXES[plan.container]
@@ -41,10 +52,12 @@ def final_path(plan: JobPlan) -> Path:
         return output / f"{plan.job_id}{suffix}"
     if output.suffix.lower() == suffix:
         return output
+    allowed = f"a folder or a file ending in {suffix}" if plan.container != "png" else "a folder"
     for container, other in SUFFIXES.items():
         if output.suffix.lower() == other:
-            allowed = f"a folder or a file ending in {suffix}" if plan.container != "png" else "a folder"
             raise InvalidRequest("output", plan.output, allowed, f"For this name say --container {container}.")
+    if output.suffix.lower() in UNWRITTEN:
+        raise InvalidRequest("output", plan.output, allowed, f"What is written: {', '.join(WRITTEN)}.")
     return output / f"{plan.job_id}{suffix}"
 
 

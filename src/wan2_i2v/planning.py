@@ -16,6 +16,7 @@ from PIL import ImageColor
 from wan2_i2v import pictures
 from wan2_i2v.advice import Sight
 from wan2_i2v.devices import DeviceFacts
+from wan2_i2v.errors import InvalidImage
 from wan2_i2v.eye.findings import PictureReport
 from wan2_i2v.measured import Table
 from wan2_i2v.memory import NOTHING_MEASURED
@@ -46,8 +47,15 @@ def draft(
     with _LOOKING:
         seen = _seen(picture, facts.sha256, request.background, model.sizes)
     count = tokens.counter(None if model.files is None else model.files.tokenizer)
-    last = None if request.last_image is None else pictures.read_facts(Path(request.last_image))
+    last = None if request.last_image is None else _last(Path(request.last_image))
     return plan_job(request, facts, model, device, seed, loras, Sight(seen, count, last), table)
+
+
+def _last(picture: Path) -> ImageFacts:
+    try:
+        return pictures.read_facts(picture)
+    except InvalidImage as error:
+        raise error.renamed("last_image") from error
 
 
 @lru_cache(maxsize=64)

@@ -59,7 +59,9 @@ class GenerateRequest(BaseModel):
 
     image: str = Field(min_length=1, description="Path of the picture that becomes frame 0")
     last_image: str | None = Field(None, min_length=1, description="Path of the picture that the clip ends with")
-    prompt: str = Field(DEFAULT_PROMPT, max_length=20_000, description="What shall happen, in sentences")
+    prompt: str = Field(
+        DEFAULT_PROMPT, max_length=20_000, description="What shall happen, in sentences; empty: the model decides"
+    )
     negative_prompt: str = Field("", max_length=20_000, description="What shall not happen")
     allow_speech: bool = Field(False, description="Mouths may move: no mouth words in the negative, no mouth check")
     width: Side | None = Field(None, description="Pixels; snapped to a multiple of 16")
@@ -126,7 +128,7 @@ class GenerateRequest(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise _first_problem(error, type(self)) from None
+            raise first_problem(error, type(self)) from None
 
     @field_validator("loras", "loras_high", "loras_low", mode="before")
     @classmethod
@@ -185,7 +187,7 @@ def _meant(name: str, cls: type[BaseModel]) -> str:
     return f"Did you mean {known!r}?" if known in cls.model_fields else nearest(name, cls.model_fields)
 
 
-def _first_problem(error: ValidationError, cls: type[BaseModel]) -> InvalidRequest:
+def first_problem(error: ValidationError, cls: type[BaseModel]) -> InvalidRequest:
     """The first problem of a pydantic error, in this package's words."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or cls.__name__

@@ -103,7 +103,7 @@ def test_rows_and_files_of_comfyui_by_name(place: Path, mini: ModelRow) -> None:
         ({"loras": ["fits.safetensors:11"]}, InvalidRequest, "a strength from -10 to 10"),
         ({"loras": ["wide.safetensors"]}, CheckpointError, "changes nothing in this model: its layers have other sizes"),
         ({"loras": ["flux.safetensors"]}, CheckpointError, "changes nothing in this model: it was made for Flux"),
-        ({"loras": ["picture.png"]}, CheckpointError, "is no safetensors file"),
+        ({"loras": ["picture.png"]}, CheckpointError, "holds no weights. Give a .safetensors"),
     ],
 )  # fmt: skip
 def test_what_cannot_act_is_refused_before_loading(

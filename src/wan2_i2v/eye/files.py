@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.errors import InvalidImage, InvalidRequest
 from wan2_i2v.eye.clip import Examination, Expected, look
 from wan2_i2v.eye.faces import Picture
+from wan2_i2v.eye.opening import flattened
 from wan2_i2v.media import reader
 from wan2_i2v.media.reader import VideoFacts
 from wan2_i2v.record import Check
@@ -49,14 +50,23 @@ def verify_file(
     Raises InvalidRequest when `path` does not exist, InvalidImage when `against` is no picture.
     """
     if not path.exists():
-        raise InvalidRequest("video", str(path), "a file that exists")
+        raise InvalidRequest("video", str(path), "a file that exists", "Check the name.")
+    start = None if against is None else _start(against)
     try:
         facts = reader.probe(path)
     except InvalidRequest as error:
         return Examination((_check("readable", False, str(error)),), None, (), (), 0.0)
     frames = _Frames(path, facts.rotation)
-    seen = look(frames, facts.fps, against, expected, allow_speech=allow_speech)
+    seen = look(frames, facts.fps, start, expected, allow_speech=allow_speech)
     return replace(seen, checks=(*container_checks(facts, frames.count, frames.damage), *seen.checks))
+
+
+def _start(against: Path) -> Picture:
+    """The picture that the video is to start from, opened before the video is looked at."""
+    try:
+        return flattened(against)
+    except InvalidImage as error:
+        raise error.renamed("against") from error
 
 
 def container_checks(facts: VideoFacts, decoded: int, damage: str) -> tuple[Check, ...]:

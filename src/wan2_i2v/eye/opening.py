@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from wan2_i2v.errors import InvalidImage
+from wan2_i2v import pictures
 from wan2_i2v.eye.faces import Picture
 
 CLEAR = 250
@@ -22,15 +22,7 @@ def opened(picture: Image.Image | Path | str) -> Image.Image:
     """
     if isinstance(picture, Image.Image):
         return ImageOps.exif_transpose(picture)
-    path = Path(picture).expanduser()
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise InvalidImage("image", str(path), "a file that exists") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidImage("image", str(path), "a whole picture that Pillow reads", str(error)) from error
+    return pictures.upright(Path(picture).expanduser())
 
 
 def alpha_of(image: Image.Image) -> npt.NDArray[np.uint8] | None:

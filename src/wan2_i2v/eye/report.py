@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from wan2_i2v.errors import OutputError, writing
 from wan2_i2v.eye.clip import Examination
 from wan2_i2v.eye.faces import Picture
 from wan2_i2v.eye.series import LAG, Floats, Series
@@ -23,14 +24,33 @@ from wan2_i2v.workspace import replacing
 WIDTH, GAP, PLOT = 1000, 8, 150
 INK, PAPER, FAINT, TROUBLE, LINE = "#1c2024", "#ffffff", "#d9dde2", "#f7c9c4", "#2563c9"
 SHOWN = 10
+MARK = "report of wan2-i2v verify"
+"""What a report says of itself in its first bytes."""
+
+
+def check_place(out: Path) -> None:
+    """Raise OutputError when `out` is taken by what is no report: only an earlier report is replaced."""
+    with writing(out, "Choose another --report."):
+        if not out.exists():
+            return
+        with out.open("rb") as file:
+            mine = MARK.encode() in file.read(4096)
+    if not mine:
+        raise OutputError(f"{out} exists and is no report of this program; move it, or choose another --report.")
 
 
 def write_report(seen: Examination, out: Path, title: str) -> None:
-    """Write the report to `out`, a .png or an .html file, atomically."""
+    """Write the report to `out`, a .png or an .html file, atomically.
+
+    Raises OutputError, as `check_place` and for a place that cannot be written.
+    """
+    check_place(out)
     picture = draw(seen)
-    with replacing(out) as temporary:
+    with writing(out, "Choose another --report."), replacing(out) as temporary:
         if out.suffix.lower() == ".png":
-            picture.save(temporary, format="PNG", optimize=True)
+            info = PngImagePlugin.PngInfo()
+            info.add_text("Software", MARK)
+            picture.save(temporary, format="PNG", optimize=True, pnginfo=info)
         else:
             temporary.write_text(page(seen, picture, title), encoding="utf-8")
 
@@ -61,7 +81,7 @@ def page(seen: Examination, picture: Image.Image, title: str) -> str:
     verdict = "passed" if seen.passed else "failed"
     name = html.escape(title)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}: {verdict}</title><style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="generator" content="{MARK}"><title>{name}: {verdict}</title><style>'
         "body{font:15px/1.45 system-ui,sans-serif;max-width:1020px;margin:1.5rem auto;padding:0 1rem;color:#1c2024}"
         "table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .6rem;border-top:1px solid #d9dde2;"
         "vertical-align:top}.failed{background:#fde8e6}.unsure{background:#fff6da}.unchecked{color:#667}img{max-width:100%}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from wan2_i2v import knowledge
+from wan2_i2v.errors import writing
 from wan2_i2v.insights import figures
 from wan2_i2v.insights.figures import LEAST, Rate, Size
 from wan2_i2v.insights.plots import Bar, bars
@@ -22,15 +23,19 @@ MOST_BARS = 24
 
 
 def write(runs: Sequence[Run], folder: Path) -> Path:
-    """Write the report into `folder`; the path of its Markdown file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the report into `folder`; the path of its Markdown file.
+
+    Raises OutputError.
+    """
     pictures = _plots(runs)
-    for name, picture in pictures.items():
-        with replacing(folder / name) as temporary:
-            picture.save(temporary, format="PNG", optimize=True)
     page = folder / "knowledge-base.md"
-    with replacing(page) as temporary:
-        temporary.write_text(text(runs, tuple(pictures)), encoding="utf-8")
+    with writing(folder, "Name another FOLDER."):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            with replacing(folder / name) as temporary:
+                picture.save(temporary, format="PNG", optimize=True)
+        with replacing(page) as temporary:
+            temporary.write_text(text(runs, tuple(pictures)), encoding="utf-8")
     return page
 
 

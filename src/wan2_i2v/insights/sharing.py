@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.errors import InvalidRequest, OutputError, writing
 from wan2_i2v.insights.run import Run
 from wan2_i2v.workspace import replacing
 
@@ -17,14 +17,28 @@ PRIVATE = ("prompt", "negative_prompt")
 
 
 def write(runs: Iterable[Run], path: Path, *, prompts: bool = False) -> int:
-    """Write runs to `path`, atomically; how many they are."""
+    """Write runs to `path`, atomically; how many they are. Only an earlier export is replaced.
+
+    Raises OutputError.
+    """
     kept = tuple(runs)
+    if path.is_file() and not _is_export(path):
+        raise OutputError(f"{path} exists and is no export of insights; move it. Name another FILE.")
     hidden = set() if prompts else set(PRIVATE)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with (
+        writing(path, "Name another FILE."),
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
         file.write(json.dumps(HEADER) + "\n")
         for run in kept:
             file.write(run.model_dump_json(exclude=hidden) + "\n")
     return len(kept)
+
+
+def _is_export(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().strip() == json.dumps(HEADER).encode()
 
 
 def read(path: Path) -> Iterator[Run]:
@@ -35,10 +49,14 @@ def read(path: Path) -> Iterator[Run]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         header = json.loads(lines[0]) if lines else None
-    except (OSError, ValueError) as error:
-        raise _refused(path, str(error)) from error
+    except FileNotFoundError:
+        raise InvalidRequest("file", str(path), "a file that exists", "Check the name.") from None
+    except OSError as error:
+        raise _refused(path, str(error.strerror)) from error
+    except ValueError as error:
+        raise _refused(path, "it is no text in JSON lines") from error
     if header != HEADER:
-        raise _refused(path, "its first line is another one")
+        raise _refused(path, "its first line is not that of an export")
     for number, line in enumerate(lines[1:], start=2):
         try:
             yield Run.model_validate_json(line)
@@ -47,4 +65,6 @@ def read(path: Path) -> Iterator[Run]:
 
 
 def _refused(path: Path, why: str) -> InvalidRequest:
-    return InvalidRequest("file", str(path), "a file that wan2-i2v insights export wrote", f"It cannot be used: {why}.")
+    allowed = "a file that wan2-i2v insights export wrote"
+    hint = f"It cannot be used: {why}. Have it exported again where the runs are."
+    return InvalidRequest("file", str(path), allowed, hint)

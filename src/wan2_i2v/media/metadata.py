@@ -63,7 +63,8 @@ def read(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         content = None
     if not isinstance(content, dict):
-        raise InvalidRequest("video", str(path), "a clip that this program made", "The file carries no record.")
+        hint = "The file carries no record. Any video can be looked at with: wan2-i2v verify FILE."
+        raise InvalidRequest("video", str(path), "a clip that this program made", hint)
     return content
 
 
@@ -167,7 +168,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _read_text(path: Path) -> str:
     if not path.exists():
-        raise InvalidRequest("video", str(path), "a file that exists")
+        raise InvalidRequest("video", str(path), "a file that exists", "Check the name.")
     file = path / frame_name(0) if path.is_dir() else path
     if not file.is_file():
         raise InvalidRequest(

@@ -20,6 +20,9 @@ from wan2_i2v.media.formats import frame_name
 Frame = npt.NDArray[np.uint8]
 """One picture: height × width × 3, RGB, 0 to 255."""
 
+READABLE = "a whole mp4, webm, gif or webp file"
+AGAIN = "If it is a video at all, copy or download it again."
+
 UNTAGGED = 2
 HD_HEIGHT = 720
 """From this height on, a stream that names no matrix is taken as BT.709, below as BT.601, as players do."""
@@ -78,13 +81,11 @@ def frames(path: Path) -> Iterator[Frame]:
 def _readable(path: Path) -> Iterator[None]:
     """Errors of the decoders in this package's words."""
     if not path.is_file():
-        raise InvalidRequest("video", str(path), "a file that exists")
+        raise InvalidRequest("video", str(path), "a file that exists", "Check the name.")
     try:
         yield
     except (av.FFmpegError, UnidentifiedImageError, OSError, EOFError) as error:
-        raise InvalidRequest(
-            "video", str(path), "a whole mp4, webm, gif or webp file", f"It cannot be read: {error}"
-        ) from error
+        raise InvalidRequest("video", str(path), READABLE, f"It cannot be read ({error}). {AGAIN}") from error
 
 
 def _is_webp(path: Path) -> bool:
@@ -96,7 +97,7 @@ def _is_webp(path: Path) -> bool:
 
 def _video(container: av.container.InputContainer, path: Path) -> VideoStream:
     if not container.streams.video:
-        raise InvalidRequest("video", str(path), "a file with a video stream")
+        raise InvalidRequest("video", str(path), "a file with a video stream", "It has none: name another file.")
     return container.streams.video[0]
 
 
@@ -107,13 +108,13 @@ def _probe_stream(path: Path) -> VideoFacts:
         one = int(1 / (rate * clock)) if rate and clock else 0
         packets = [(packet.pts or 0, packet.duration or one) for packet in container.demux(stream) if packet.size]
         if not packets or clock is None:
-            raise InvalidRequest("video", str(path), "a video with at least one frame")
+            raise InvalidRequest("video", str(path), "a video with at least one frame", f"It has none. {AGAIN}")
         begin, end = min(pts for pts, _ in packets), max(pts + duration for pts, duration in packets)
         duration = float((end - begin) * clock)
         container.seek(0)
         first = next(container.decode(stream), None)
         if first is None:
-            raise InvalidRequest("video", str(path), "a video of which at least one frame can be decoded")
+            raise InvalidRequest("video", str(path), READABLE, f"None of its frames can be decoded. {AGAIN}")
         context = stream.codec_context
         name = container.format.name
         exact = rate if name != "gif" else None
@@ -171,7 +172,8 @@ def _pictures(folder: Path) -> list[Path]:
     missing = [name for name in wanted if name not in names]
     if missing or not wanted:
         given = f"{folder} without {missing[0] if missing else frame_name(0)}"
-        raise InvalidRequest("video", given, "a folder of PNG frames numbered from 0 without a gap")
+        allowed = "a folder of PNG frames numbered from 0 without a gap"
+        raise InvalidRequest("video", given, allowed, "Name a file, or a folder that --container png made.")
     return [folder / name for name in wanted]
 
 

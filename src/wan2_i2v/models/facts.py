@@ -172,6 +172,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: {path.parent} is no complete checkpoint.") from None
+        raise CheckpointError(
+            f"{path} is missing: {path.parent} is no complete checkpoint. Restore it, or give a name of the catalog "
+            "(wan2-i2v models list), the folder of a checkpoint in diffusers layout, or an all-in-one file."
+        ) from None
     except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}.") from None
+        raise CheckpointError(f"{path} is damaged ({error}). Download it again.") from None

@@ -165,6 +165,39 @@ def test_generate_hands_its_jobs_to_the_service(live, user, checkpoint, capsys):
     assert "belongs to a different job" in capsys.readouterr().err
 
 
+def test_a_video_that_was_made_here_is_not_replaced_by_the_services(live, user, checkpoint, capsys, monkeypatch):
+    arguments = ["generate", "boat.png", *FLAGS, "--model", str(checkpoint), "--job-id"]
+    with monkeypatch.context() as alone:
+        alone.setenv("WAN2_I2V_LOCKS", str(user / "none"))
+        codes = [cli.main([*arguments, name]) for name in ("own", "kept")]
+    assert "handed" not in capsys.readouterr().err
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in user.glob("output/*.mp4*")}
+    assert len(before) == 4
+    # The same request again, beside the service: one job is over, of the other only the video is left.
+    (user / "output/jobs/kept/record.json").unlink()
+    for name, code, words in (("own", codes[0], 0), ("kept", codes[1], 1)):
+        assert cli.main([*arguments, name]) == code
+        said = capsys.readouterr()
+        assert said.out.strip() == str(user / f"output/{name}.mp4")
+        assert said.err.count("handed to the service") == words
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
+    assert not [job for job in live.client.get("/api/jobs").json()["jobs"] if job["id"].startswith("own")]
+
+
+def test_jobs_that_are_over_and_new_ones_go_together(live, user, checkpoint, capsys, monkeypatch):
+    arguments = ["boat.png", *FLAGS[:-1], "--model", str(checkpoint), "--json"]
+    with monkeypatch.context() as alone:
+        alone.setenv("WAN2_I2V_LOCKS", str(user / "none"))
+        cli.main(["generate", "boat.png", *FLAGS, "--model", str(checkpoint)])
+    video = user / "output/boat-5.mp4"
+    before = video.read_bytes()
+    capsys.readouterr()
+    assert cli.main(["generate", *arguments[:-3], "4", *arguments[-3:], "--batch-size", "2"]) in (0, 3)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["plan"]["seed"] for record in records] == [4, 5]
+    assert records[1]["video"] == str(video) and video.read_bytes() == before
+
+
 def test_frames_come_back_as_a_folder(live, user, checkpoint, capsys):
     code = cli.main(
         ["generate", "boat.png", *FLAGS, "--model", str(checkpoint), "--format", "png", "--job-id", "frames"]

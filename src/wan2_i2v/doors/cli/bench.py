@@ -41,9 +41,15 @@ def bench(
     JSON file to share.
     """
     from wan2_i2v import devices
+    from wan2_i2v.models import catalog
+
+    if model is not None:
+        # Before torch is loaded, which takes long.
+        catalog.find(model)
+    target = _target(out)
+
     from wan2_i2v.bench import suite
 
-    target = _target(out)
     used = devices.detect(device)
     if not used.is_cuda and not quiet:
         output.say(f"measuring on the CPU ({used.label}): what needs a CUDA card is left out")

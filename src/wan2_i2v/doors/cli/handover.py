@@ -13,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -20,12 +21,13 @@ from typing import Any
 from wan2_i2v import places
 from wan2_i2v.api import Order
 from wan2_i2v.doors.cli.service_client import ServiceClient, patiently
-from wan2_i2v.errors import Cancelled, InvalidRequest, Wan2I2VError
+from wan2_i2v.errors import Cancelled, InvalidRequest, OutputError, Wan2I2VError
 from wan2_i2v.events import Emit, Progress, Started
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.lock import url_of_owner
+from wan2_i2v.media import metadata
 from wan2_i2v.plan import ImageFacts
-from wan2_i2v.record import Record
+from wan2_i2v.record import Record, Verification
 from wan2_i2v.settings import Settings
 from wan2_i2v.workspace import replacing_folder, save_json
 
@@ -70,9 +72,9 @@ class _Hand:
 def url_for(orders: Sequence[Order]) -> str:
     """Where these jobs are to be made; empty when this process is to make them.
 
-    Jobs that are gone on with belong to this process: their artifacts are here.
+    Jobs that are gone on with belong to this process: their artifacts are here. So do jobs that are over.
     """
-    if not orders or any(order.request is None for order in orders):
+    if any(order.request is None for order in orders) or not any(map(_is_open, orders)):
         return ""
     devices = {order.plan.device for order in orders}
     return Settings().url or (url_of_owner(devices.pop()) if len(devices) == 1 else "")
@@ -83,20 +85,35 @@ def run(
 ) -> list[Record]:
     """Have the service at `url` make the jobs; one record per order, in order, the videos where the orders say.
 
-    `rename`: a job whose name the service has given to another one gets the next free number.
+    A job that this process has finished before is not made again. `rename`: a job whose name the service has given to
+    another one gets the next free number.
     Raises Cancelled once `cancelled()` is true, and what the service refuses.
     """
     ending = threading.Event()
     events: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
+    wanted = [_is_open(order) for order in orders]
+    left = list(compress(orders, wanted))
     with contextlib.closing(ServiceClient(url)) as client:
-        _check_model(client, orders)
+        _check_model(client, left)
         client.watch(events, ending)
         try:
-            hand = _submitted(client, orders, rename)
+            hand = _submitted(client, left, rename)
             _wait(client, hand, events, emit, cancelled)
         finally:
             ending.set()
-        return [_fetched(client, order, hand.ended[job_id]) for job_id, order in hand.orders.items()]
+        made = iter([_fetched(client, order, hand.ended[job_id]) for job_id, order in hand.orders.items()])
+    return [next(made) if open_ else _load(order) for order, open_ in zip(orders, wanted, strict=True)]
+
+
+def _is_open(order: Order) -> bool:
+    return not places.finished(order.workspace)
+
+
+def _load(order: Order) -> Record:
+    """The record of a job that is over."""
+    record = order.workspace.load_record()
+    assert record is not None
+    return record
 
 
 def _check_model(client: ServiceClient, orders: Sequence[Order]) -> None:
@@ -190,11 +207,21 @@ def _fetched(client: ServiceClient, order: Order, job: dict[str, Any]) -> Record
         return record
     target.parent.mkdir(parents=True, exist_ok=True)
     places.check_writable(order.plan)
-    if order.plan.container == "png":
-        _download_frames(client, job, target, overwrite=order.plan.overwrite)
-    else:
-        client.download(job["links"]["video"], target)
     moved = record.model_copy(update={"video": str(target)})
+    if target.exists() and not order.plan.overwrite:
+        # A video of this very plan, or it would not be writable: it stays, whatever device made it.
+        inside = metadata.read(target)["verification"]
+        kept = moved.model_copy(update={"verification": Verification.model_validate(inside)})
+        if not places.sidecar_path(target).exists():
+            save_json(places.sidecar_path(target), kept)
+        return kept
+    try:
+        if order.plan.container == "png":
+            _download_frames(client, job, target, overwrite=order.plan.overwrite)
+        else:
+            client.download(job["links"]["video"], target, overwrite=order.plan.overwrite)
+    except FileExistsError:
+        raise OutputError(metadata.taken(target)) from None
     save_json(places.sidecar_path(target), moved)
     return moved
 

@@ -55,4 +55,4 @@ def usage_error(message: str, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps({"error": {"code": "usage", "message": message}}))
     else:
-        say(message if "\n" in message else f"error: {message} See wan2-i2v --help.")
+        say(message if "\n" in message else f"error: {message or 'a command is missing.'} See wan2-i2v --help.")

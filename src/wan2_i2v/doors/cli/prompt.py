@@ -60,7 +60,8 @@ def prompt(
 
     parts = (subject, action, body, place, light, camera)
     if (text is None) == (not any(parts)):
-        raise InvalidRequest("prompt", text, "a prompt to check, or --subject and --action to compose one; not both")
+        allowed = "a prompt to check, or --subject and --action to compose one; not both"
+        raise InvalidRequest("prompt", text, allowed, 'Such as: wan2-i2v prompt "The boat sails to the left."')
     written = compose.compose(compose.Parts(*parts)) if text is None else text
     better = _enhanced(written, image, allow_speech=allow_speech) if enhance else None
     final = written if better is None else better.prompt

@@ -49,8 +49,7 @@ def serve(
     from pydantic import ValidationError
 
     from wan2_i2v.doors.http.settings import HttpSettings
-    from wan2_i2v.errors import InvalidRequest
-    from wan2_i2v.request import GenerateRequest
+    from wan2_i2v.request import GenerateRequest, first_problem
     from wan2_i2v.settings import Settings
 
     asked = GenerateRequest(image="any", backend=backend, comfyui_url=comfyui_url)
@@ -58,9 +57,7 @@ def serve(
     try:
         settings = HttpSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        raise InvalidRequest(name, given.get(name), problem["msg"].removeprefix("Input should be ")) from None
+        raise first_problem(error, HttpSettings) from None
 
     from wan2_i2v.backends import name_of
     from wan2_i2v.doors.http import server

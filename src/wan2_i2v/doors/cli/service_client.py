@@ -53,14 +53,17 @@ class ServiceClient:
             return answer.json() if answer.content else None
         raise _refusal(self.url, answer)
 
-    def download(self, path: str, target: Path) -> None:
-        """Put a file of the service at `target`, in one step. Raises as `ask`, OSError when it cannot be written."""
+    def download(self, path: str, target: Path, *, overwrite: bool = True) -> None:
+        """Put a file of the service at `target`, in one step.
+
+        Raises as `ask`, OSError when it cannot be written, FileExistsError when it is there and `overwrite` is False.
+        """
         try:
             with self._http.stream("GET", path) as answer:
                 if not answer.is_success:
                     answer.read()
                     raise _refusal(self.url, answer)
-                with replacing(target) as temporary, temporary.open("wb") as file:
+                with replacing(target, overwrite=overwrite) as temporary, temporary.open("wb") as file:
                     for chunk in answer.iter_bytes():
                         file.write(chunk)
         except httpx2.HTTPError as error:

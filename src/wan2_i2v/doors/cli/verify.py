@@ -59,11 +59,14 @@ def verify(
 
 
 def _report_path(report: str) -> Path:
+    from wan2_i2v.eye.report import check_place
+
     path = Path(report).expanduser()
     if path.suffix.lower() not in (".html", ".png"):
         raise InvalidRequest("report", report, "a file name ending in .html or .png")
     if not path.absolute().parent.is_dir():
-        raise InvalidRequest("report", report, "a file in a folder that exists")
+        raise InvalidRequest("report", report, "a file in a folder that exists", "Make the folder first.")
+    check_place(path)
     return path
 
 

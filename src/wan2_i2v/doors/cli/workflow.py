@@ -117,7 +117,7 @@ def _located(request: GenerateRequest) -> GenerateRequest:
 
     if request.last_image is None:
         return request
-    last = pictures.find_picture(request.last_image, Settings().input).absolute()
+    last = pictures.find_picture(request.last_image, Settings().input, "last_image").absolute()
     return request.replaced(last_image=str(last))
 
 
@@ -130,17 +130,18 @@ def _target(asked: str | None, job_id: str) -> Path:
 
 
 def _write(path: Path, content: bytes, *, overwrite: bool) -> None:
-    """Raises OutputError for a file that exists."""
-    from wan2_i2v.errors import OutputError
+    """Raises OutputError for a file that exists or a place that cannot be written."""
+    from wan2_i2v.errors import OutputError, writing
     from wan2_i2v.media import metadata
     from wan2_i2v.workspace import replacing
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with replacing(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(content)
-    except FileExistsError:
-        raise OutputError(metadata.taken(path)) from None
+    with writing(path, "Choose another --output."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with replacing(path, overwrite=overwrite) as temporary:
+                temporary.write_bytes(content)
+        except FileExistsError:
+            raise OutputError(metadata.taken(path)) from None
 
 
 def _png(picture: Any) -> bytes:

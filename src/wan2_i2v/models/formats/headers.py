@@ -20,6 +20,8 @@ from wan2_i2v.errors import CheckpointError
 
 Container = Literal["safetensors", "gguf", "torch"]
 
+SAFETENSORS = (".safetensors", ".sft")
+
 _SAMPLE = 2**16
 _SAMPLES = 64
 
@@ -142,6 +144,9 @@ def _sniff(path: Path) -> Container:
         reason = "is a Python pickle, which is not loaded: it can run code. Get the .safetensors (or zipped .pth) file."
     elif text.startswith((b"{", b"[")):
         reason = "is a JSON text, not weights. Give the .safetensors file, or the folder that holds the index."
+    elif path.suffix.lower() not in SAFETENSORS and head[8:9] != b"{":
+        # Under its right name, a file that begins so is a damaged one.
+        reason = "holds no weights. Give a .safetensors, .gguf or (zipped) .pth file."
     else:
         return "safetensors"
     raise CheckpointError(f"{path} {reason}")
