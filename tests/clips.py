@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -42,6 +43,29 @@ def patches(width: int = WIDTH, height: int = HEIGHT) -> Frame:
 
 def form(container: str, fps: float = 24, crf: int = 18) -> ClipFormat:
     return ClipFormat(container, WIDTH, HEIGHT, fps, crf)
+
+
+def encode(
+    path: Path,
+    frames: Iterable[Frame],
+    *,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    times: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
+    muxing: dict[str, str] | None = None,
+) -> Path:
+    """A video as other programs make it, by means of FFmpeg alone: 16 fps, or frames at `times` in sixteenths of a second."""
+    with av.open(path, "w", options=muxing or {}) as output:
+        stream = output.add_stream(codec, rate=16, options=options or {})
+        for index, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            if index == 0:
+                stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, pixels
+            picture.pts = index if times is None else times[index]
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+    return path
 
 
 def digest(path: Path) -> str:

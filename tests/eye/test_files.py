@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import av
 import numpy as np
 import pytest
 import skimage.data
 from benchmarks import damage
 from PIL import Image
 
+from clips import encode
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.eye.files import verify_file
 from wan2_i2v.eye.report import write_report
@@ -19,18 +19,6 @@ def frames():
     return damage.good_clip(skimage.data.coffee(), "pan", size=(160, 96), frames=20)
 
 
-def write(path, frames, *, pixels="yuv420p", codec="libx264", times=None):
-    with av.open(path, "w") as output:
-        stream = output.add_stream(codec, rate=16)
-        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], pixels
-        for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            picture.pts = index if times is None else times[index]
-            output.mux(stream.encode(picture))
-        output.mux(stream.encode(None))
-    return path
-
-
 def verdicts(seen):
     return {check.name: check for check in seen.checks}
 
@@ -38,24 +26,24 @@ def verdicts(seen):
 def test_a_good_file_passes_against_its_picture(tmp_path, frames):
     picture = tmp_path / "picture.png"
     Image.fromarray(frames[0]).save(picture)
-    seen = verify_file(write(tmp_path / "clip.mp4", frames), picture, "motion")
+    seen = verify_file(encode(tmp_path / "clip.mp4", frames), picture, "motion")
     assert seen.passed
     assert verdicts(seen)["first_frame"].state == "judged"
 
 
 def test_ten_bits_are_read_and_said(tmp_path, frames):
-    checks = verdicts(verify_file(write(tmp_path / "clip.mp4", frames, pixels="yuv420p10le")))
+    checks = verdicts(verify_file(encode(tmp_path / "clip.mp4", frames, pixels="yuv420p10le")))
     assert checks["readable"].passed and checks["playable"].state == "unsure"
 
 
 def test_variable_frame_rate_is_read(tmp_path, frames):
     times = np.cumsum([1, 3] * 10).tolist()
-    assert verdicts(verify_file(write(tmp_path / "clip.mkv", frames, times=times)))["readable"].passed
+    assert verdicts(verify_file(encode(tmp_path / "clip.mkv", frames, times=times)))["readable"].passed
 
 
 def test_a_truncated_file_is_a_failed_check(tmp_path, frames):
     noise = np.random.default_rng(0)
-    path = write(tmp_path / "clip.mkv", [noise.integers(0, 255, f.shape).astype(np.uint8) for f in frames])
+    path = encode(tmp_path / "clip.mkv", [noise.integers(0, 255, f.shape).astype(np.uint8) for f in frames])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     seen = verify_file(path)
     assert seen.checks
@@ -76,7 +64,7 @@ def test_a_missing_file_is_an_error(tmp_path):
 @pytest.mark.parametrize("name", ["report.html", "report.png"])
 def test_report(tmp_path, frames, name):
     black = [np.zeros_like(frames[0]) if 8 <= i < 11 else frame for i, frame in enumerate(frames)]
-    seen = verify_file(write(tmp_path / "clip.mp4", black))
+    seen = verify_file(encode(tmp_path / "clip.mp4", black))
     out = tmp_path / name
     write_report(seen, out, "a <clip>")
     if name.endswith("png"):

@@ -71,9 +71,11 @@ def _start(against: Path) -> Picture:
 
 def container_checks(facts: VideoFacts, decoded: int, damage: str) -> tuple[Check, ...]:
     """Is the file whole, and will it play everywhere? `decoded` frames came out before `damage`, if any."""
-    whole = not damage and decoded == facts.frames
+    whole = not damage and decoded == facts.frames and not facts.missing_s
     missing = f"{decoded} of {facts.frames} frames could be decoded" + (f": {damage}" if damage else "")
-    rate = f"{facts.fps:.3g} fps" if facts.fps else "no frame rate"
+    if facts.missing_s:
+        missing += f"; the last {facts.missing_s:.2f} s are missing. Copy or download it again"
+    rate = f"{facts.fps:.3g} fps{' on average, variable' if facts.variable else ''}" if facts.fps else "no frame rate"
     size = f"{facts.width}×{facts.height}" + (f", turned by {facts.rotation}°" if facts.rotation else "")
     checks = [
         _check("readable", whole, f"all {decoded} frames can be decoded" if whole else missing),

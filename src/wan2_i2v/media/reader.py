@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ READABLE = "a whole mp4, webm, gif or webp file"
 AGAIN = "If it is a video at all, copy or download it again."
 
 UNTAGGED = 2
+UNLIKE = 0.1
+"""Share by which the rate that a header tells may differ from that of the frames, as rounding makes it in short clips."""
+UNEQUAL = 0.2
+"""Share of the mean by which the lengths of frames differ from which on the rate is variable."""
 HD_HEIGHT = 720
 """From this height on, a stream that names no matrix is taken as BT.709, below as BT.601, as players do."""
 
@@ -33,7 +38,8 @@ class VideoFacts:
     """What a clip's file says of itself, and the number of frames that are in it.
 
     `matrix`, `primaries` and `transfer` are the numbers of ITU-T H.273 (1 is BT.709, 2 unknown). `width` and `height`
-    are as stored, before `rotation` (degrees). A folder of PNG frames has no `fps` and no `duration_s`.
+    are as stored, before `rotation` (degrees). A folder of PNG frames has no `fps` and no `duration_s`. `announced_s` is
+    what the file's header says it lasts, if it does. `variable`: frames are unequally long, and `fps` is their mean.
     """
 
     container: str
@@ -49,6 +55,16 @@ class VideoFacts:
     transfer: int
     full_range: bool
     rotation: int
+    announced_s: float | None = None
+    variable: bool = False
+
+    @property
+    def missing_s(self) -> float:
+        """Seconds that the header announces and the file does not hold: it was cut short. Less than 2 frames are 0."""
+        if self.announced_s is None or not self.duration_s:
+            return 0.0
+        missing = self.announced_s - self.duration_s
+        return missing if missing > 2 * self.duration_s / self.frames else 0.0
 
 
 def probe(path: Path) -> VideoFacts:
@@ -111,13 +127,15 @@ def _probe_stream(path: Path) -> VideoFacts:
             raise InvalidRequest("video", str(path), "a video with at least one frame", f"It has none. {AGAIN}")
         begin, end = min(pts for pts, _ in packets), max(pts + duration for pts, duration in packets)
         duration = float((end - begin) * clock)
+        mean = len(packets) / duration if duration else None
         container.seek(0)
         first = next(container.decode(stream), None)
         if first is None:
             raise InvalidRequest("video", str(path), READABLE, f"None of its frames can be decoded. {AGAIN}")
         context = stream.codec_context
         name = container.format.name
-        exact = rate if name != "gif" else None
+        # Of a variable rate, headers tell anything. A GIF counts in hundredths.
+        exact = rate if name != "gif" and rate and mean and abs(mean / float(rate) - 1) < UNLIKE else None
         return VideoFacts(
             container=next((known for known in ("mp4", "webm") if known in name.split(",")), name),
             codec=context.name,
@@ -125,14 +143,33 @@ def _probe_stream(path: Path) -> VideoFacts:
             width=context.width,
             height=context.height,
             frames=len(packets),
-            fps=float(exact) if exact else (len(packets) / duration if duration else None),
+            fps=float(exact) if exact else mean,
             duration_s=duration,
+            announced_s=_announced(container, stream),
+            variable=_is_variable([pts for pts, _ in packets]),
             matrix=context.colorspace,
             primaries=context.color_primaries,
             transfer=context.color_trc,
             full_range=context.color_range == 2,
             rotation=first.rotation,
         )
+
+
+def _announced(container: av.container.InputContainer, stream: VideoStream) -> float | None:
+    """Seconds that the header gives the pictures. Matroska does so in a tag, or for all streams together."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    alone = len(container.streams) == 1 and container.duration is not None
+    return container.duration / av.time_base if alone and container.duration is not None else None
+
+
+def _is_variable(times: list[int]) -> bool:
+    """Whether some frame lasts longer than another, beyond what rounding to the container's clock makes of equal ones."""
+    steps = np.diff(np.sort(times))
+    return len(steps) > 1 and float(np.ptp(steps)) > max(2.0, UNEQUAL * float(steps.mean()))
 
 
 def _stream_frames(path: Path) -> Iterator[Frame]:
