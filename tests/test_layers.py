@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "wan2_i2v"
-LAYERS = ("models", "stages", "pipeline", "acting", "backends", "jobs", "api", "bench", "doors")
+LAYERS = ("models", "stages", "pipeline", "cluster", "acting", "backends", "jobs", "api", "bench", "doors")
 """From low to high. Every other module of the package is a leaf, below them all."""
 
 TORCH = {"torch", "diffusers", "transformers", "accelerate"}

@@ -14,6 +14,7 @@ from wan2_i2v.api import generate, generate_many, plan, resume
 from wan2_i2v.errors import (
     Cancelled,
     CheckpointError,
+    ClusterError,
     ComfyUIError,
     ComfyUILost,
     DeviceError,
@@ -40,6 +41,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 __all__ = [
     "Cancelled",
     "CheckpointError",
+    "ClusterError",
     "ComfyUIError",
     "ComfyUILost",
     "DeviceError",

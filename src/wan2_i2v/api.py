@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from wan2_i2v.backends.base import Wanted
 from wan2_i2v.devices import HERE, Machine
-from wan2_i2v.errors import CheckpointError, InvalidRequest, JobNotFound, Wan2I2VError, from_dict, nearest, translate
+from wan2_i2v.errors import InvalidRequest, JobNotFound, Wan2I2VError, from_dict, nearest, translate
 from wan2_i2v.events import Emit, ignore
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Record
@@ -270,28 +270,14 @@ def _stored_plan(workspace: Workspace) -> JobPlan | None:
 def _relocated(stored: JobPlan) -> JobPlan:
     """The plan with the place of its model on this machine.
 
-    Raises InvalidRequest when the weights are not those that the job was begun with.
+    Raises CheckpointError where it is not, InvalidRequest when the weights are not those that the job was begun with.
     """
     from wan2_i2v import backends
-    from wan2_i2v.models import catalog
-    from wan2_i2v.models.lora import choosing
+    from wan2_i2v.models.located import located
 
     if stored.comfyui is not None:
         return backends.moved(stored)
-    if stored.model_files is None:
-        raise CheckpointError(
-            f"job {stored.job_id} was planned without its model. Get it: wan2-i2v models pull {stored.model}"
-        )
-    model = catalog.again(stored.model, stored.model_files)
-    if model.fingerprint != stored.model_fingerprint:
-        raise InvalidRequest(
-            "model",
-            stored.model,
-            f"the weights that job {stored.job_id} was begun with",
-            "They have changed since; start the job anew.",
-        )
-    choosing.check_unchanged(stored.loras)
-    return stored.model_copy(update={"model_files": model.files})
+    return located(stored)
 
 
 def _workspace(job_id: str) -> Workspace:

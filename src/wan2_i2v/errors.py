@@ -17,6 +17,7 @@ status and a process exit code.
     ├── DeviceError                 device_error        503   exit 10  the device asked for cannot be used
     ├── ComfyUIError                comfyui_error       502   exit 11  ComfyUI refused, failed, stopped or gave no file
     │   └── ComfyUILost             comfyui_lost        502   exit 11  it does not answer
+    ├── ClusterError                cluster_error       503   exit 12  no Ray cluster answers, or it lost too many workers
     └── Cancelled                   cancelled           409   exit 130
 """
 
@@ -106,6 +107,10 @@ class ComfyUIError(Wan2I2VError):
 
 class ComfyUILost(ComfyUIError):
     code = "comfyui_lost"
+
+
+class ClusterError(Wan2I2VError):
+    code, http_status, exit_code = "cluster_error", 503, 12
 
 
 class Cancelled(Wan2I2VError):

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from wan2_i2v import acceleration, advice, geometry, memory, notes, presets, schedule, timing
 from wan2_i2v.acceleration import Attention
 from wan2_i2v.comfyui.server import ServerPlan
@@ -21,16 +19,13 @@ from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import InvalidRequest
 from wan2_i2v.eye.findings import PictureReport
 from wan2_i2v.measured import Table
+from wan2_i2v.placement import ClusterPlan, Frozen
 from wan2_i2v.prompting import compose
 from wan2_i2v.request import MAX_SIDE, Container, Crop, GenerateRequest, is_guided
 from wan2_i2v.rows import ModelFiles, ModelRow
 from wan2_i2v.schedule import Expert, Pass
 
 Box = tuple[float, float, float, float]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ImageFacts(Frozen):
@@ -134,6 +129,8 @@ class JobPlan(Frozen):
     compiled: bool = False
     comfyui: ServerPlan | None = None
     """What a ComfyUI server is to be asked for; None where this program makes the clip itself."""
+    cluster: ClusterPlan | None = None
+    """The Ray cluster that makes the clip, with the same bytes as this machine would; None where this machine does."""
     peaks: tuple[memory.StagePeak, ...]
     times: tuple[timing.StageTime, ...] = ()
     warnings: tuple[str, ...]
@@ -169,7 +166,7 @@ class JobPlan(Frozen):
 
     def content(self) -> dict[str, object]:
         """What determines the video's bytes: the plan without names, places and estimates. JSON-ready."""
-        places = ("job_id", "output", "overwrite", "model_files", "peaks", "times", "analysis")
+        places = ("job_id", "output", "overwrite", "model_files", "peaks", "times", "analysis", "cluster")
         hidden: Any = dict.fromkeys(places, True) | {
             "image": {"path"},
             "last_image": {"path"},

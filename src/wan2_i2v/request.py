@@ -19,7 +19,7 @@ from wan2_i2v.presets import DEFAULT_PROMPT
 
 Crop = Literal["center", "top", "bottom", "auto"]
 Container = Literal["mp4", "webm", "gif", "webp", "png"]
-BackendName = Literal["local", "comfyui"]
+BackendName = Literal["local", "comfyui", "ray"]
 RecipeName = Literal["rapid", "lightx2v", "three-phase", "official"]
 Sampler = Literal["lcm", "euler", "unipc"]
 Scheduler = Literal["beta", "simple", "normal", "linear"]
@@ -112,7 +112,7 @@ class GenerateRequest(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     backend: BackendName | None = Field(
         None,
-        description="What makes the video: this program, or a ComfyUI server; default: WAN2_I2V_BACKEND, else local",
+        description="What makes the video: this machine, a ComfyUI server, or a Ray cluster; default: WAN2_I2V_BACKEND, else local",
     )
     comfyui_url: str | None = Field(
         None,

@@ -56,9 +56,13 @@ class Settings(BaseSettings):
     database: SecretStr = SecretStr("")
     """URL of the service's PostgreSQL database; a file in the folder of jobs when empty. It may hold a password."""
     backend: str = "local"
-    """What makes the videos where a request does not say: local or comfyui."""
+    """What makes the videos where a request does not say: local, comfyui or ray."""
     comfyui_url: str = "http://127.0.0.1:8188"
     """The ComfyUI server of the backend comfyui."""
+    cluster_cards: int | None = Field(default=None, ge=1)
+    """The most cards of a Ray cluster that one process uses; all of them without."""
+    cluster_storage: str = ""
+    """A second place for the artifacts of a cluster's jobs, any that fsspec knows: s3://bucket/folder, a shared folder."""
     url: str = ""
     """A running service that the command line hands its jobs to; when empty, the one that owns the device."""
     token: SecretStr = SecretStr("")

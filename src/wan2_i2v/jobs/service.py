@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from wan2_i2v import backends, devices, measured, pictures, places, planning
+from wan2_i2v.backends import comfyui, ray
 from wan2_i2v.backends.base import Wanted
-from wan2_i2v.backends.comfyui import ELSEWHERE
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.insights import noting
 from wan2_i2v.jobs.errors import JobConflict
@@ -44,6 +44,8 @@ MAX_DRAWN_SEED = 2**32
 HOUSEKEEPING_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 TABLE_SECONDS = 10.0
+ELSEWHERE = {"comfyui": comfyui.ELSEWHERE, "ray": ray.ELSEWHERE}
+"""Backends that compute on other machines, with what a service owns in place of a device."""
 PICTURE = "picture-"
 """How the name of a job's picture in its folder begins."""
 RESERVED = ("queue.db",)
@@ -107,9 +109,9 @@ class Service:
         self.output = Settings().output.absolute()
         self.jobs = Settings().jobs.absolute()
         make_folder(self.jobs)
-        elsewhere = settings.backend == "comfyui"
-        self.device = ELSEWHERE if elsewhere else devices.detect(settings.device)
-        self.model = catalog.look(settings.model) if elsewhere else catalog.find(settings.model)
+        elsewhere = ELSEWHERE.get(settings.backend)
+        self.device = elsewhere or devices.detect(settings.device)
+        self.model = catalog.look(settings.model) if settings.backend == "comfyui" else catalog.find(settings.model)
         self.shelf = Shelf(self.output / "pictures", settings.max_pixels)
         self.store = Store(settings.database or f"sqlite:///{self.jobs}/queue.db")
         self.worker = Worker(self.store, f"worker-{self.device.name}", self.folder, settings.limits)
@@ -240,9 +242,13 @@ class Service:
     def _plan(self, request: GenerateRequest, picture: str) -> JobPlan:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
         seed, kept = secrets.randbelow(MAX_DRAWN_SEED), self.shelf.path(picture)
-        if self.settings.backend == "comfyui":
-            there = {"model": self.settings.model, "comfyui_url": self.settings.comfyui_url}
-            plan = backends.BACKENDS["comfyui"].draft(Wanted(request.replaced(**there), kept, facts, seed))
+        if self.settings.backend in ELSEWHERE:
+            there = {
+                "model": self.settings.model,
+                "comfyui_url": self.settings.comfyui_url,
+                "device": self.settings.device,
+            }
+            plan = backends.BACKENDS[self.settings.backend].draft(Wanted(request.replaced(**there), kept, facts, seed))
         else:
             loras, table = choosing.choose(request, self.model), self._measured()
             plan = planning.draft(request, facts, kept, self.model, self.device, seed, loras, table=table)

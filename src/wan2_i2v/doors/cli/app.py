@@ -14,6 +14,7 @@ import wan2_i2v
 from wan2_i2v.doors.cli import (
     analyze,
     bench,
+    cluster,
     doctor,
     generate,
     insights,
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Environment: WAN2_I2V_INPUT and WAN2_I2V_OUTPUT name the folders (default: input and output), "
     "WAN2_I2V_URL and WAN2_I2V_TOKEN a running service that generate hands its jobs to, "
-    "WAN2_I2V_BACKEND and WAN2_I2V_COMFYUI_URL the backend and its server, "
+    "WAN2_I2V_BACKEND and WAN2_I2V_COMFYUI_URL the backend and its server, RAY_ADDRESS the cluster, "
     "WAN2_I2V_CACHE the folder of measured times (default: ~/.cache/wan2-i2v), "
     f"{DEBUG_VARIABLE}=1 shows tracebacks.",
 )
@@ -63,6 +64,7 @@ for name, command in (
     app.command(name)(command)
 app.add_typer(models.app, name="models")
 app.add_typer(insights.app, name="insights")
+app.add_typer(cluster.app, name="cluster")
 
 
 def _show_version(wanted: bool) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from wan2_i2v import places
 from wan2_i2v.api import Order
+from wan2_i2v.backends.ray import ELSEWHERE
 from wan2_i2v.doors.cli.service_client import ServiceClient, patiently
 from wan2_i2v.errors import Cancelled, InvalidRequest, OutputError, Wan2I2VError
 from wan2_i2v.events import Emit, Progress, Started
@@ -76,7 +77,8 @@ def url_for(orders: Sequence[Order]) -> str:
     """
     if any(order.request is None for order in orders) or not any(map(_is_open, orders)):
         return ""
-    devices = {order.plan.device for order in orders}
+    # A service of a cluster owns the way to it, and no card of this machine.
+    devices = {order.plan.device if order.plan.cluster is None else ELSEWHERE.name for order in orders}
     return Settings().url or (url_of_owner(devices.pop()) if len(devices) == 1 else "")
 
 

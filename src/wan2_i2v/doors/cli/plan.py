@@ -17,6 +17,7 @@ from wan2_i2v.errors import InvalidRequest
 if TYPE_CHECKING:
     from wan2_i2v.devices import Machine
     from wan2_i2v.memory import StagePeak
+    from wan2_i2v.placement import ClusterPlan
     from wan2_i2v.plan import ImageFacts, JobPlan
     from wan2_i2v.request import GenerateRequest
 
@@ -105,6 +106,8 @@ def show(plan: JobPlan, console: Console) -> None:
     console.print(_steps(plan))
     if plan.comfyui is None:
         console.print(_stages(plan))
+    if plan.cluster is not None:
+        console.print(_cluster(plan.cluster), markup=False, soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     console.print()
@@ -232,6 +235,24 @@ def _stages(plan: JobPlan) -> Table:
     table.caption = f"in all {'~' if basis == 'estimate' else ''}{grid.duration(seconds)}{note}"
     table.caption_justify = "left"
     return table
+
+
+def _cluster(shared: ClusterPlan) -> str:
+    """How the cluster's cards share the work of many such clips, in a few lines."""
+    from wan2_i2v import grid
+
+    groups = ", ".join(f"{' and '.join(group.pools)} on {group.cards}" for group in shared.groups)
+    told = [
+        f"cluster: {shared.cards} cards ({shared.device.label}) on {shared.nodes} machines; many such clips: {groups}, "
+        f"checks on {shared.checkers} processors; about {shared.clips_per_hour:g} an hour"
+    ]
+    if shared.sequence is not None:
+        told.append(
+            f"one clip on {shared.sequence.cards} cards of a machine at once (diffusers' context parallel) would take "
+            f"{grid.duration(shared.sequence.seconds)} at best, in place of {grid.duration(shared.sequence.alone)}; this version "
+            "runs each clip on one card at a time"
+        )
+    return "\n".join(told)
 
 
 def _held(peak: StagePeak) -> str:

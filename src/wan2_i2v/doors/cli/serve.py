@@ -17,10 +17,15 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Backend = Annotated[
-    str | None, typer.Option("--backend", metavar="local|comfyui", help="What makes the videos; as for generate.")
+    str | None, typer.Option("--backend", metavar="local|comfyui|ray", help="What makes the videos; as for generate.")
 ]
 ComfyUIAt = Annotated[str | None, typer.Option("--comfyui-url", help="The ComfyUI server; as for generate.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, max=64, help="Jobs that share one load of each model.")]
+Batch = Annotated[
+    int,
+    typer.Option(
+        "--batch", min=1, max=64, help="Jobs that share one load of each model; with a cluster, several for each card."
+    ),
+]
 Retain = Annotated[float, typer.Option("--retain-days", min=0.01, help="How long ended jobs are listed; videos stay.")]
 WithoutToken = Annotated[
     bool,

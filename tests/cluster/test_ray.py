@@ -1,0 +1,119 @@
+"""The whole way on a real Ray cluster of this machine, with two simulated cards."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import secrets
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from wan2_i2v import api
+from wan2_i2v.cluster import connection
+from wan2_i2v.doors.cli import main
+from wan2_i2v.errors import Cancelled, InvalidRequest
+from wan2_i2v.events import Finished, Log, Preview, Progress, Started
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: .[ray]")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two cards that are none, on one machine; its workers see the measurements and settings of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAN2_I2V_CACHE", str(tmp_path_factory.mktemp("cluster-cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        ray = connection.imported()
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False}
+        )
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def bytes_of(record) -> str:
+    return hashlib.sha256(Path(record.video).read_bytes()).hexdigest()
+
+
+def test_three_clips_are_the_same_as_made_here(cluster, ask, boat_folder, monkeypatch):
+    asked = [{"prompt": f"pan left {seed}", "seed": seed, "num_frames": 5} for seed in range(3)]
+    here = api.generate_many([ask(job_id=f"here-{index}", **one) for index, one in enumerate(asked)])
+    events = []
+    requests = [ask(job_id=f"there-{index}", backend="ray", device="auto", **one) for index, one in enumerate(asked)]
+    there = api.generate_many(requests, events.append)
+    assert [record.status for record in there] == ["done"] * 3, [record.error for record in there]
+    assert [bytes_of(record) for record in there] == [bytes_of(record) for record in here]
+    assert all(record.plan.cluster.cards == 2 and record.verification is not None for record in there)
+    finished = Counter(event.job_id for event in events if isinstance(event, Finished))
+    assert finished == Counter(record.job_id for record in there)
+    started = Counter(event.stage for event in events if isinstance(event, Started))
+    assert set(started) >= {"preprocess", "text", "image", "denoise high", "decode", "verify", "finish"}
+    assert set(started.values()) == {3}, "no stage was run twice"
+    assert any(isinstance(event, Preview) for event in events) and any(isinstance(event, Progress) for event in events)
+    assert set(there[0].seconds) == set(started)
+
+
+def test_a_killed_worker_costs_a_stage_and_no_job(cluster, ask, boat_folder):
+    killed = []
+
+    def kill(event):
+        if isinstance(event, Started) and event.stage == "denoise high" and not killed:
+            for process in psutil.Process().children(recursive=True):
+                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Worker"):
+                    killed.append(process.pid)
+                    process.kill()
+
+    events = []
+    requests = [
+        ask(job_id=f"killed-{seed}", backend="ray", device="auto", seed=seed, num_inference_steps=8)
+        for seed in range(2)
+    ]
+    records = api.generate_many(requests, lambda event: (events.append(event), kill(event)))
+    assert killed and [record.status for record in records] == ["done"] * 2, [record.error for record in records]
+    assert any("a worker was lost" in event.message for event in events if isinstance(event, Log))
+    here = api.generate(ask(job_id="here", seed=0, num_inference_steps=8))
+    assert bytes_of(records[0]) == bytes_of(here)
+
+
+def test_cancel_keeps_what_is_done_and_resume_goes_on(cluster, ask, boat_folder):
+    begun = []
+
+    def look(event):
+        if isinstance(event, Progress) and event.stage == "denoise high":
+            begun.append(event.done)
+
+    request = ask(job_id="stopped", backend="ray", device="auto", num_inference_steps=12)
+    with pytest.raises(Cancelled, match="stopped"):
+        api.generate(request, look, lambda: bool(begun))
+    assert (api.find_job("stopped").latents).is_file(), "the steps so far are in the job's folder"
+    record = api.resume("stopped")
+    assert bytes_of(record) == bytes_of(api.generate(ask(job_id="here", num_inference_steps=12)))
+
+
+def test_a_job_that_cannot_work_fails_alone(cluster, ask, boat_folder):
+    requests = [ask(job_id=name, backend="ray", device="auto", seed=1) for name in ("good", "bad")]
+    orders = api.prepare(requests)
+    broken = orders[1].plan.model_copy(update={"model_fingerprint": "0" * 64})
+    records = api.run([orders[0], api.Order(orders[1].request, broken, orders[1].workspace)])
+    assert [record.status for record in records] == ["done", "failed"]
+    assert records[1].error["code"] == "invalid_request" and "have changed since" in records[1].error["message"]
+
+
+def test_status_names_machines_and_cards(cluster, capsys):
+    assert main(["cluster", "status"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 cards (" in shown and "2 processors" in shown and "token authentication" in shown
+
+
+def test_a_card_is_not_chosen_by_number(cluster, ask, boat_folder):
+    with pytest.raises(InvalidRequest, match="Ray gives out the cards"):
+        api.plan(ask(backend="ray", device="cuda:1"))
