@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ def test_every_pool_has_cards_and_every_card_a_pool(cards, seconds, loading):
 @given(
     cards=st.integers(1, 7), seconds=st.lists(st.floats(0.01, 1e3), min_size=1, max_size=3), loading=st.floats(0, 60)
 )
-def test_no_other_way_is_faster(cards, seconds, loading):
+def test_no_other_way_is_much_faster(cards, seconds, loading):
     work = [Load(f"pool {index}", one, loading) for index, one in enumerate(seconds)]
     best = placement.bottleneck(work, placement.place(work, cards))
     for numbers in itertools.product(range(len(work)), repeat=len(work)):
@@ -41,7 +42,7 @@ def test_no_other_way_is_faster(cards, seconds, loading):
         for counts in itertools.product(range(1, cards + 1), repeat=len(groups)):
             if sum(counts) == cards:
                 way = [Group(pools=tuple(group), cards=count) for group, count in zip(groups, counts, strict=True)]
-                assert best <= placement.bottleneck(work, way) + 1e-5
+                assert best <= placement.bottleneck(work, way) * placement.NEARLY + 1e-6
 
 
 def test_one_card_does_everything():
@@ -62,7 +63,11 @@ def test_a_pool_without_work_takes_no_card():
 def test_two_hundred_cards_follow_the_work():
     groups = {group.pools: group.cards for group in placement.place(WORK, 232)}
     seconds = placement.bottleneck(WORK, placement.place(WORK, 232))
-    assert sum(groups.values()) == 232 and seconds < 232 / 232 + 14 + 0.5
+    assert sum(groups.values()) == 232 and seconds < (232 / 232 + 14) * 1.05
+
+
+def test_with_enough_cards_no_model_is_swapped():
+    assert [len(group.pools) for group in placement.place([replace(load, loading=0) for load in WORK], 232)] == [1] * 4
 
 
 def test_stages_of_one_model_are_one_pool():
@@ -91,6 +96,22 @@ def test_one_clip_is_spread_over_cards_that_divide_the_heads(cards, ways):
     found = placement.sequence(plan.times, 5120, cards)
     assert (found.cards if found else None) == ways
     assert found is None or found.seconds < found.alone
+
+
+ROWS = (("lightx2v", 832, 480), ("official", 832, 480), ("lightx2v", 1280, 720), ("official", 1280, 720))
+
+
+@pytest.mark.parametrize(("recipe", "width", "height"), ROWS)
+def test_the_page_has_the_arithmetic(recipe, width, height):
+    model, card = plans.a14b("fp8", default_recipe=recipe), plans.card(80, 256, label="H100 80GB")
+    times = plans.plan(model, device=card, num_frames=81, width=width, height=height).times
+    found = [placement.plan(times, (1, cards, 8 * cards), card) for cards in (1, 8, 64, 256, 1000)]
+    shares = {group.pools: group.cards for group in found[-1].groups}
+    cells = [f"{width}×{height}, {recipe}", *(f"{one.clips_per_hour:,.0f}" for one in found)]
+    cells += [" / ".join(str(shares[pool,]) for pool in ("text", "vae", "high", "low")), str(found[-1].checkers)]
+    page = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
+    row = f"| {' | '.join(cells)} |"
+    assert row in page.read_text(encoding="utf-8"), f"put this row into the table of {page.name}:\n{row}"
 
 
 def test_the_cluster_does_not_change_the_video():

@@ -22,8 +22,10 @@ VERIFY = "verify"
 POOLS = {"text": "text", "image": "vae", "decode": "vae", "verify": VERIFY}
 HEAD_WIDTH = 128
 """Of Wan's attention: a clip's tokens can be shared out among as many cards as divide its heads."""
-MANY = 1000
+MANY = 100_000
 """Clips for which the rate of a cluster is told: the loading of models no longer counts."""
+NEARLY = 1.05
+"""So much slower may be what swaps fewer models: planned times are not that exact, and clips are done sooner."""
 LEAST_SECONDS = 1e-3
 """What a stage counts whose time is not known, so that its pool gets a card."""
 
@@ -87,7 +89,7 @@ def loads(stages: Iterable[StageTime]) -> tuple[Load, ...]:
 
 
 def place(work: Sequence[Load], cards: int) -> tuple[Group, ...]:
-    """Share `cards` out among pools so that the last one is done soonest; of equals, what swaps fewest models.
+    """Share `cards` out among pools so that the last one is done soonest; of nearly equals, what swaps fewest models.
 
     A group's cards share its seconds and load each of its models once, since a card does all clips of one pool before the
     next. Nothing for no cards, or no work.
@@ -96,7 +98,9 @@ def place(work: Sequence[Load], cards: int) -> tuple[Group, ...]:
     if cards < 1 or not work:
         return ()
     ways = [_shared_out(groups, cards) for groups in _partitions(work) if len(groups) <= cards]
-    best = min(ways, key=lambda way: (round(max(_seconds(*one) for one in way), 6), -len(way)))
+    seconds = [max(_seconds(*one) for one in way) for way in ways]
+    enough = [index for index in range(len(ways)) if seconds[index] <= min(seconds) * NEARLY]
+    best = ways[min(enough, key=lambda index: (-len(ways[index]), seconds[index]))]
     return tuple(Group(pools=tuple(load.pool for load in group), cards=count) for group, count in best)
 
 

@@ -26,6 +26,8 @@ def cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WAN2_I2V_CACHE", str(tmp_path_factory.mktemp("cluster-cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
+        # Ray's workers are at 15 by default: beside other tests they would get nothing.
+        patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray = connection.imported()
