@@ -1,11 +1,12 @@
 """A Ray cluster on this machine: jobs while machines are killed, throughput of two workers, and the scaling model.
 
-Three parts, each with real Ray. "killed": three raylets with one simulated card each make clips of `mini` while one of them is
+Four parts, each with real Ray. "killed": three raylets with one simulated card each make clips of `mini` while one of them is
 killed every ten seconds and brought back; every video is compared with one made by this process. "throughput": two workers of one
 thread each against one process with one thread and with two. "scaling": stages that only wait, as long as the plan says, on 1, 2
-and 4 workers, against what `placement` predicts. Prints one JSON object last.
+and 4 workers, against what `placement` predicts. "driver": stages that take no time and leave artifacts of the sizes of a clip at
+1280×720, so that the driver is what is measured. Prints one JSON object last.
 
-    python benchmarks/cluster.py [--jobs 40] [--every 10] [--parts killed throughput scaling] [--out FILE]
+    python benchmarks/cluster.py [--jobs 40] [--every 10] [--parts killed throughput scaling driver] [--out FILE]
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-PARTS = ("killed", "throughput", "scaling")
+PARTS = ("killed", "throughput", "scaling", "driver")
 CLIP = {"num_frames": 9, "width": 64, "height": 64, "num_inference_steps": 4, "model": "mini"}
 WAITS = {"text": 0.3, "image": 0.3, "denoise high": 1.5, "denoise low": 1.5, "decode": 0.6, "verify": 0.4}
 """Seconds of each stage of the scaling part."""
 LOADING = 2.0
+TRIES = 5
 WORKERS = (1, 2, 4)
-CLIPS_SCALED, CLIPS_TIMED = 24, 12
+CLIPS_SCALED, CLIPS_TIMED, CLIPS_WRITTEN = 24, 12, 20
+MIB = {"text": 8, "image": 12, "denoise high": 19, "denoise low": 19, "decode": 8, "verify": 0}
+"""Artifacts of 81 frames at 1280×720; of the driver part."""
 
 
 def requests(picture: Path, names: Sequence[str], **fields: Any) -> list[Any]:
@@ -61,7 +65,8 @@ def cluster(**head: Any) -> Iterator[Any]:
     from wan2_i2v.cluster import connection
 
     ray = connection.imported()
-    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False} | head)
+    made = Cluster()
+    started(made, include_dashboard=False, **head)
     os.environ["RAY_ADDRESS"] = made.address
     try:
         yield made
@@ -69,6 +74,16 @@ def cluster(**head: Any) -> Iterator[Any]:
         ray.shutdown()
         made.shutdown()
         connection._survey.cache_clear()
+
+
+def started(made: Any, **resources: Any) -> Any:
+    """A raylet more. Ray gives its processes 30 s to start, which on a busy machine is not enough every time."""
+    for _ in range(TRIES - 1):
+        try:
+            return made.add_node(**resources)
+        except Exception as error:
+            print(f"a raylet did not start: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+    return made.add_node(**resources)
 
 
 class Killer(threading.Thread):
@@ -92,7 +107,7 @@ class Killer(threading.Thread):
             self.bringing[-1].start()
 
     def bring(self) -> None:
-        self.nodes.append(self.made.add_node(num_gpus=1, num_cpus=1))
+        self.nodes.append(started(self.made, num_gpus=1, num_cpus=1))
 
     def end(self) -> None:
         self.ending.set()
@@ -109,7 +124,7 @@ def killed(picture: Path, jobs: int, every: float) -> dict[str, Any]:
     names = [f"there-{n}" for n in range(jobs)]
     events: list[Any] = []
     with cluster(num_cpus=1, num_gpus=0) as made:
-        killer = Killer(made, [made.add_node(num_gpus=1, num_cpus=1) for _ in range(3)], every, seed=0)
+        killer = Killer(made, [started(made, num_gpus=1, num_cpus=1) for _ in range(3)], every, seed=0)
         asked = requests(picture, names, backend="ray")
         begin = time.monotonic()
         killer.start()
@@ -167,8 +182,8 @@ def throughput(picture: Path) -> dict[str, Any]:
     }
 
 
-def waiting_stages() -> list[Any]:
-    """The pipeline's stages, waiting in place of computing, with artifacts of a few bytes."""
+def waiting_stages(waits: dict[str, float], loading: float, mib: dict[str, int]) -> list[Any]:
+    """The pipeline's stages, waiting in place of computing, with artifacts of so many MiB."""
     from wan2_i2v import pipeline
     from wan2_i2v.placement import VERIFY, pool_of
 
@@ -179,19 +194,19 @@ def waiting_stages() -> list[Any]:
             from wan2_i2v.cluster import parcels
             from wan2_i2v.stages import tensors
 
-            time.sleep(WAITS[stage.name])
+            time.sleep(waits[stage.name])
             if stage.name.startswith("denoise"):
                 done = {
                     "step": str(len(job.plan.steps) if stage.name == "denoise low" else job.plan.steps.index(low(job)))
                 }
-                tensors.save(job.workspace.latents, {"latents": torch.zeros(1)}, done)
+                tensors.save(job.workspace.latents, {"latents": torch.zeros(1 + mib[stage.name] * 2**18)}, done)
                 return
             for path in parcels._paths(job.workspace, job.plan, parcels.makes(stage.name))[:1]:
-                path.write_bytes(b"waited")
+                path.write_bytes(bytes(mib[stage.name] * 2**20))
 
         @contextlib.contextmanager
         def model(plan: Any) -> Iterator[None]:
-            time.sleep(0 if stage.name == VERIFY else LOADING)
+            time.sleep(0 if stage.name == VERIFY else loading)
             yield None
 
         return replace(stage, run=run, model=model, shares=lambda plan: (pool_of(stage.name), run_of(plan)))
@@ -206,9 +221,9 @@ def waiting_stages() -> list[Any]:
     return [waiting(stage) for stage in pipeline.STAGES if stage.name in WAITS]
 
 
-def scaled(ray: Any, crew: Any, picture: Path, workers: int) -> dict[str, Any]:
-    """Clips whose stages only wait, on so many workers: seconds predicted and measured."""
-    from wan2_i2v import api, placement
+def waited(ray: Any, crew: Any, picture: Path, workers: int, clips: int) -> tuple[float, list[Any]]:
+    """Clips whose stages only wait, on so many workers: how long it took, and what became of them."""
+    from wan2_i2v import api
     from wan2_i2v.cluster.dispatch import Dispatch
     from wan2_i2v.pipeline import Fate
     from wan2_i2v.stages.base import Context, Job
@@ -220,7 +235,7 @@ def scaled(ray: Any, crew: Any, picture: Path, workers: int) -> dict[str, Any]:
         for name, seconds in WAITS.items()
     )
     fates = []
-    for order in api.prepare(requests(picture, [f"scaled-{workers}-{number}" for number in range(CLIPS_SCALED)])):
+    for order in api.prepare(requests(picture, [f"waited-{workers}-of-{clips}-{number}" for number in range(clips)])):
         assert isinstance(order, api.Order), order
         job = Job(order.plan.model_copy(update={"times": times}), order.workspace)
         job.workspace.create(order.request, job.plan)
@@ -234,8 +249,16 @@ def scaled(ray: Any, crew: Any, picture: Path, workers: int) -> dict[str, Any]:
     begin = time.monotonic()
     Dispatch(ray, fates, Context(lambda event: None, lambda: False), settled.append).run(crew)
     measured = time.monotonic() - begin
-    if len(settled) != CLIPS_SCALED or any(fate.error for fate in settled):
+    if len(settled) != clips or any(fate.error for fate in settled):
         raise SystemExit(f"{workers} workers: {[fate.error for fate in settled]}")
+    return measured, fates
+
+
+def scaled(ray: Any, crew: Any, picture: Path, workers: int) -> dict[str, Any]:
+    """Seconds predicted and measured on so many workers."""
+    from wan2_i2v import placement
+
+    measured, fates = waited(ray, crew, picture, workers, CLIPS_SCALED)
     work = placement.loads(time for fate in fates for time in fate.planned.plan.times)
     groups = placement.place(work, workers)
     predicted = placement.bottleneck(work, groups)
@@ -255,10 +278,30 @@ def scaling(picture: Path) -> dict[str, Any]:
 
     with cluster(num_cpus=max(WORKERS), num_gpus=max(WORKERS)):
         ray = connection.connect()
-        crew = Crew(ray, waiting_stages())
+        crew = Crew(ray, waiting_stages(WAITS, LOADING, dict.fromkeys(MIB, 0)))
         found = [scaled(ray, crew, picture, workers) for workers in WORKERS]
     os.environ.pop("WAN2_I2V_CLUSTER_CARDS", None)
     return {"clips": CLIPS_SCALED, "runs": found, "largest_error": max(abs(one["error"]) for one in found)}
+
+
+def driver(picture: Path) -> dict[str, Any]:
+    """The fourth part."""
+    from wan2_i2v.cluster import connection
+    from wan2_i2v.cluster.crew import Crew
+
+    with cluster(num_cpus=2, num_gpus=2, object_store_memory=2 * 2**30):
+        ray = connection.connect()
+        crew = Crew(ray, waiting_stages(dict.fromkeys(WAITS, 0.0), 0.0, MIB))
+        seconds, _ = waited(ray, crew, picture, 2, CLIPS_WRITTEN)
+    os.environ.pop("WAN2_I2V_CLUSTER_CARDS", None)
+    each = sum(MIB.values())
+    return {
+        "clips": CLIPS_WRITTEN,
+        "mib_per_clip": each,
+        "seconds_per_clip": round(seconds / CLIPS_WRITTEN, 3),
+        "mib_per_second": round(each * CLIPS_WRITTEN / seconds, 1),
+        "clips_per_hour": round(3600 * CLIPS_WRITTEN / seconds),
+    }
 
 
 def main() -> None:
@@ -286,6 +329,7 @@ def main() -> None:
             begin = time.monotonic()
             run = {"killed": lambda: killed(picture, args.jobs, args.every)}
             run |= {"throughput": lambda: throughput(picture), "scaling": lambda: scaling(picture)}
+            run |= {"driver": lambda: driver(picture)}
             result[part] = run[part]() | {"load_after": round(os.getloadavg()[0], 1)}
             print(f"{part}: {time.monotonic() - begin:.0f} s, {result[part]}", file=sys.stderr, flush=True)
     result |= {
