@@ -1,8 +1,12 @@
 """1,000 jobs from 32 clients in parallel, and how long a submission and /health take WHILE a job computes.
 
-A real server (`wan2-i2v serve`, SQLite, `mini`) computes all the while. Each client is a thread with a connection of its own; every job is submitted twice under its id, as by a client that lost the answer. /health is asked by one more client,
-twenty times a second. Goes out, as the last line of stdout, one JSON object with percentiles in milliseconds and the load of
-the machine, which decides them as much as the server does.
+A real server (`wan2-i2v serve`, SQLite, `mini`) computes all the while. Each client has a connection of its own; they are in
+processes of their own (crowd.py). Every job is submitted twice under its id, as by a client that lost the answer. /health is asked
+by one more client, twenty times a second. Each client thinks between two jobs, so that all together submit `--per-second`;
+with 0 none thinks, and the figures are those of a server that is never idle.
+
+Goes out, as the last line of stdout, one JSON object with percentiles in milliseconds. `late_ms` is how much later than it asked
+for a process that only sleeps is woken meanwhile: what the machine adds to every answer, whatever the server does.
 
     python benchmarks/load.py [--jobs 1000] [--clients 32] [--per-second 20] [--out FILE]
 """
@@ -12,17 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -33,6 +36,8 @@ from servers import LiveServer, serving, until
 
 SETTINGS = {"prompt": "pan left", "num_frames": 5, "width": 64, "height": 64, "num_inference_steps": 2}
 HEALTH_PAUSE = 0.05
+PROCESSES = 4
+SLEEP = 0.01
 
 
 class Health:
@@ -64,24 +69,65 @@ class Health:
                     self.idle += 1
 
 
-def submit(server: LiveServer, picture: str, numbers: Sequence[int], pause: float) -> tuple[list[float], Counter[int]]:
-    """One client's submissions, each twice: seconds of the first ones, and how often each status was answered.
+class Sleeper:
+    """How much later than asked for a thread of this process wakes up, in `seconds`."""
 
-    Between two of them it thinks, for `pause` seconds on average.
-    """
-    dice = random.Random(numbers[0] if numbers else 0)
-    taken: list[float] = []
-    statuses: Counter[int] = Counter()
-    with httpx2.Client(base_url=server.url, timeout=300, trust_env=False) as client:
-        client.get("/healthz")
-        for number in numbers:
-            time.sleep(dice.expovariate(1 / pause))
-            body = {"picture": picture, "settings": SETTINGS | {"seed": number}, "job_id": f"job-{number}"}
+    def __init__(self) -> None:
+        self._ending = threading.Event()
+        self.seconds: list[float] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Sleeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
             begin = time.perf_counter()
-            statuses[client.post("/api/jobs", json=body).status_code] += 1
-            taken.append(time.perf_counter() - begin)
-            statuses[client.post("/api/jobs", json=body).status_code] += 1
-    return taken, statuses
+            time.sleep(SLEEP)
+            self.seconds.append(time.perf_counter() - begin - SLEEP)
+
+
+class Crowd:
+    """`clients` of them, in `PROCESSES` processes, ready to submit `jobs` jobs, `per_second` in all."""
+
+    def __init__(self, server: LiveServer, picture: str, jobs: int, clients: int, per_second: float) -> None:
+        shares = [list(range(client, jobs, clients)) for client in range(clients)]
+        order = {
+            "host": urlsplit(server.url).hostname,
+            "port": urlsplit(server.url).port,
+            "picture": picture,
+            "settings": SETTINGS,
+            "name": "job",
+            "pause": clients / per_second if per_second else 0,
+        }
+        command = [sys.executable, str(Path(__file__).with_name("crowd.py"))]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._processes = [subprocess.Popen(command, **pipes) for _ in range(min(PROCESSES, clients))]
+        for number, process in enumerate(self._processes):
+            self._say(process, json.dumps(order | {"shares": shares[number :: len(self._processes)]}))
+        for process in self._processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+
+    def submit(self) -> tuple[list[float], Counter[int]]:
+        """Seconds of each job's first submission, and how often each status was answered."""
+        for process in self._processes:
+            self._say(process, "go")
+        told = [json.loads(process.communicate()[0]) for process in self._processes]
+        statuses: Counter[int] = Counter()
+        for one in told:
+            statuses.update({int(status): count for status, count in one["statuses"].items()})
+        return [seconds for one in told for seconds in one["seconds"]], statuses
+
+    def _say(self, process: subprocess.Popen[str], line: str) -> None:
+        assert process.stdin is not None
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
@@ -105,13 +151,12 @@ def measure(server: LiveServer, jobs: int, clients: int, per_second: float) -> d
         settings = SETTINGS | {"num_inference_steps": 200, "seed": number}
         server.submit(picture, settings, f"computes-{number}", priority=9).raise_for_status()
     until(lambda: (server.job("computes-0")["stage"] or "").startswith("denoise"))
+    crowd = Crowd(server, picture, jobs, clients, per_second)
     before, begin = os.getloadavg()[0], time.monotonic()
-    with Health(server) as health, ThreadPoolExecutor(clients) as pool:
-        shares = [range(client, jobs, clients) for client in range(clients)]
-        told = list(pool.map(lambda numbers: submit(server, picture, numbers, clients / per_second), shares))
+    with Health(server) as health, Sleeper() as sleeper:
+        taken, statuses = crowd.submit()
     seconds = time.monotonic() - begin
     known = Counter(job["id"] for job in server.all_jobs() if job["id"].startswith("job-"))
-    statuses = sum((statuses for _, statuses in told), Counter())
     return {
         "jobs": jobs,
         "clients": clients,
@@ -119,9 +164,10 @@ def measure(server: LiveServer, jobs: int, clients: int, per_second: float) -> d
         "answered_again": statuses[200],
         "other_answers": {str(status): count for status, count in statuses.items() if status not in (200, 201)},
         "stored_once": sum(count == 1 for count in known.values()),
-        "submit_ms": percentiles([one for taken, _ in told for one in taken]),
+        "submit_ms": percentiles(taken),
         "health_ms": percentiles(health.seconds),
         "health_while_idle": health.idle,
+        "late_ms": percentiles(sleeper.seconds),
         "asked_per_second": per_second,
         "jobs_per_second": round(jobs / seconds, 1),
         "load_before": round(before, 1),
@@ -134,7 +180,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument(
-        "--per-second", type=float, default=20.0, help="submissions per second, of all clients together"
+        "--per-second",
+        type=float,
+        default=20.0,
+        help="submissions per second, of all clients together; 0: as fast as they are answered",
     )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -72,10 +72,10 @@ def finished(workspace: Workspace) -> bool:
     return record is not None and record.status == "done" and record.video is not None and Path(record.video).exists()
 
 
-def check_writable(*plans: JobPlan) -> None:
+def check_writable(*plans: JobPlan, jobs: Path | None = None) -> None:
     """Refuse, before any work, videos that could not be put at their final places. Creates nothing.
 
-    A target that exists is no obstacle when it is to be overwritten, or already is the very video that the plan makes.
+    `jobs` is where the jobs' folders are, when that is known; else the settings are asked, which takes milliseconds. A target that exists is no obstacle when it is to be overwritten, or already is the very video that the plan makes.
 
     Raises OutputError for a place that cannot be written, has no room or is taken, InvalidRequest for a bad name.
     """
@@ -96,7 +96,7 @@ def check_writable(*plans: JobPlan) -> None:
             raise OutputError(f"cannot write {target}: {error.strerror}. Choose another --output.") from error
         needed.append((folder, _estimate(plan)))
     if plans:
-        needed.append((_check_jobs(), sum(map(_working_estimate, plans))))
+        needed.append((_check_jobs(jobs or Settings().jobs), sum(map(_working_estimate, plans))))
     _check_room(needed)
 
 
@@ -110,12 +110,12 @@ def _check_place(plan: JobPlan, target: Path) -> Path:
         return folder
 
 
-def _check_jobs() -> Path:
+def _check_jobs(jobs: Path) -> Path:
     """The nearest existing folder above the jobs' folders, proven writable.
 
     Raises OutputError.
     """
-    jobs = Settings().jobs.absolute()
+    jobs = jobs.absolute()
     folder = next(parent for parent in (jobs, *jobs.parents) if parent.exists())
     try:
         with tempfile.NamedTemporaryFile(prefix=".job-", dir=folder):

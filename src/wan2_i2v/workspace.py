@@ -10,8 +10,8 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,12 +88,15 @@ class Workspace:
         return Workspace(self.root / "attempts" / str(number))
 
     def create(self, request: GenerateRequest | None, plan: JobPlan) -> None:
-        """Make the directory and write request and plan, unless they are there already."""
+        """Make the directory and write request and plan, unless they are there already.
+
+        What else was put into the directory before is on the disk by its name when this returns.
+        """
         make_folder(self.root)
-        if request is not None and not self.request.exists():
-            save_json(self.request, request)
-        if not self.plan.exists():
-            save_json(self.plan, plan)
+        for path, value in ((self.request, request), (self.plan, plan)):
+            if value is not None and not path.exists():
+                save_json(path, value, flush_name=False)
+        sync_folder(self.root)
 
     def sweep(self) -> None:
         """Remove what a killed run left half written; call it only in the process that runs the job."""
@@ -117,24 +120,35 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool = True, flush_name: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`; on a clean exit it is flushed and renamed to `path`, else removed.
 
-    Raises FileExistsError on exit when something else has the name and `overwrite` is False.
+    Without `flush_name` a power cut may leave what had the name before, until somebody flushes the folder: for several files
+    of one folder, and for what is no loss. Raises FileExistsError on exit when something else has the name and `overwrite` is
+    False.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(path)
     try:
         yield temporary
         _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
         if not overwrite:
             _claim(temporary, path)
         temporary.replace(path)
-        sync_folder(path.parent)
+        if flush_name:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """An empty file beside `path`, with the rights that this process gives new files.
+
+    `tempfile` makes files that only their owner may read, and who asks for the umask has to change it: two threads at once
+    could leave the process without one.
+    """
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
 
 
 def _claim(temporary: Path, path: Path) -> None:
@@ -221,13 +235,7 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def save_json(path: Path, value: BaseModel) -> None:
-    """Write a model as indented JSON, atomically."""
-    with replacing(path) as temporary:
+def save_json(path: Path, value: BaseModel, *, flush_name: bool = True) -> None:
+    """Write a model as indented JSON, atomically; `flush_name` as for `replacing`."""
+    with replacing(path, flush_name=flush_name) as temporary:
         temporary.write_text(value.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from wan2_i2v.jobs.errors import StoreMismatch
 from wan2_i2v.jobs.store import Store
@@ -20,7 +20,15 @@ def change(database: str, *statements: str) -> None:
     engine.dispose()
 
 
+INDEXES = {"ix_jobs_waiting", "ix_jobs_of_client", "ix_jobs_retried", "ix_jobs_mortal"}
+TO_VERSION_2 = (
+    *(f"DROP INDEX {name}" for name in sorted(INDEXES)),
+    "CREATE INDEX ix_jobs_state ON jobs (state)",
+    "CREATE INDEX ix_jobs_client ON jobs (client)",
+    "UPDATE wan2_i2v_schema SET version = 2",
+)
 TO_VERSION_1 = (
+    *TO_VERSION_2,
     "DROP INDEX ix_jobs_client",
     "ALTER TABLE jobs DROP COLUMN client",
     "ALTER TABLE jobs DROP COLUMN prompts",
@@ -47,6 +55,19 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(database, new_job
     store.submit(new_job("new", client="me"))
     store.cancel("waits")
     assert store.get("new").client == "me"
+    store.close()
+
+
+def test_a_database_of_the_second_version_gets_the_indexes_of_today(database, new_job):
+    store = Store(database)
+    store.submit(new_job("a"))
+    store.close()
+    change(database, *TO_VERSION_2)
+    store = Store(database)
+    with store.reading() as connection:
+        found = {index["name"] for index in inspect(connection).get_indexes("jobs")}
+    assert found - {"jobs_id_key"} == INDEXES
+    assert store.get("a").state == "queued"
     store.close()
 
 

@@ -21,6 +21,7 @@ from wan2_i2v.errors import Cancelled, JobNotFound, Wan2I2VError, translate
 from wan2_i2v.events import Event
 
 BEAT_SECONDS = 1.0
+NICENESS = 5
 FOLDER_WAIT_SECONDS = 30.0
 """How long to wait for a job's folder: a child of a killed server needs a moment to end."""
 
@@ -111,6 +112,9 @@ def main(connection: Connection) -> None:
     """The child's whole life."""
     # Ctrl-C in a terminal reaches the whole group; the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        # Answers come first: a submission needs the processor for milliseconds, a job for minutes.
+        os.nice(NICENESS)
     line = _Line(connection)
     for task in (line.listen, line.beat):
         threading.Thread(target=task, daemon=True).start()

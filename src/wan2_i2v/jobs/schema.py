@@ -12,10 +12,10 @@ from collections.abc import Callable
 from sqlalchemy import Column, Connection, Integer, Table, insert, inspect, select, text, update
 
 from wan2_i2v.jobs.errors import StoreMismatch
-from wan2_i2v.jobs.tables import JOBS, METADATA
+from wan2_i2v.jobs.tables import JOBS, JOBS_INDEXES, METADATA
 
-VERSION = 2
-"""1: jobs and events. 2: jobs know their client and the words of their prompts; webhooks to be sent."""
+VERSION = 3
+"""1: jobs and events. 2: jobs know their client and the words of their prompts; webhooks to be sent. 3: other indexes."""
 
 SCHEMA = Table("wan2_i2v_schema", METADATA, Column("version", Integer, nullable=False))
 
@@ -67,14 +67,20 @@ def _check_columns(connection: Connection) -> None:
 def _add_client_and_prompts(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE jobs ADD COLUMN client VARCHAR(128) NOT NULL DEFAULT ''"))
     connection.execute(text("ALTER TABLE jobs ADD COLUMN prompts TEXT NOT NULL DEFAULT ''"))
-    connection.execute(text("CREATE INDEX ix_jobs_client ON jobs (client)"))
     for seq, request in connection.execute(select(JOBS.c.seq, JOBS.c.request)).all():
         asked = json.loads(request)
         prompts = f"{asked.get('prompt', '')}\n{asked.get('negative_prompt', '')}".casefold()
         connection.execute(update(JOBS).where(JOBS.c.seq == seq).values(prompts=prompts))
 
 
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_client_and_prompts}
+def _replace_indexes(connection: Connection) -> None:
+    for old in ("ix_jobs_state", "ix_jobs_client"):
+        connection.execute(text(f"DROP INDEX IF EXISTS {old}"))
+    for index in JOBS_INDEXES:
+        index.create(connection, checkfirst=True)
+
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_client_and_prompts, 2: _replace_indexes}
 """What leads from a version to the next."""
 
 _FOREIGN = (

@@ -252,7 +252,7 @@ class Service:
         else:
             loras, table = choosing.choose(request, self.model), self._measured()
             plan = planning.draft(request, facts, kept, self.model, self.device, seed, loras, table=table)
-        places.check_writable(plan)
+        places.check_writable(plan, jobs=self.jobs)
         return plan
 
     def _measured(self) -> measured.Table:

@@ -16,7 +16,7 @@ from pathlib import Path
 from wan2_i2v import pictures
 from wan2_i2v.errors import InvalidImage
 from wan2_i2v.plan import ImageFacts
-from wan2_i2v.workspace import make_folder, replacing, sync_folder
+from wan2_i2v.workspace import make_folder, replacing
 
 REMEMBERED = 1024
 ID = r"[0-9a-f]{64}"
@@ -60,13 +60,15 @@ class Shelf:
         return known or self._remember(picture, pictures.read_facts(path, self._max_pixels))
 
     def link(self, picture: str, path: Path) -> None:
-        """Give a kept picture a second name, `path`, which outlives the first. Raises InvalidImage."""
+        """Give a kept picture a second name, `path`, which outlives the first, once its folder is flushed.
+
+        Raises InvalidImage.
+        """
         source = self.path(picture)
         if path.exists():
             return
         try:
             os.link(source, path)
-            sync_folder(path.parent)
         except OSError:
             # File systems without links get a copy.
             with replacing(path) as temporary:

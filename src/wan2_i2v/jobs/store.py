@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
 from wan2_i2v.errors import JobNotFound, Wan2I2VError
 from wan2_i2v.jobs import outbox, schema
@@ -23,10 +23,14 @@ from wan2_i2v.jobs import state as states
 from wan2_i2v.jobs.errors import JobConflict, QueueFull, SetAside, StoreUnavailable
 from wan2_i2v.jobs.job import NewJob, StoredEvent, StoredJob, from_row
 from wan2_i2v.jobs.state import TERMINAL, Move, State
-from wan2_i2v.jobs.tables import EVENTS, JOBS, LOCK_WAIT_SECONDS, lock_writers, open_engine
+from wan2_i2v.jobs.tables import EVENTS, JOBS, LOCK_WAIT_SECONDS, RETRIED, lock_writers, open_engine, translated
 
 MAX_DEATHS = 3
 """A job that ended its worker this often is set aside."""
+
+FIND = select(JOBS).where(JOBS.c.id == bindparam("job_id"))
+ADD_JOB, ADD_EVENT = insert(JOBS).returning(JOBS), insert(EVENTS)
+"""Made once: to put a statement together takes longer than to run it, and these are of every submission."""
 
 UNHELD: dict[str, Any] = {"worker": None, "token": None, "lease_until": None}
 
@@ -38,7 +42,8 @@ class Store:
         self, url: str, *, clock: Callable[[], float] = time.time, lock_wait: float = LOCK_WAIT_SECONDS
     ) -> None:
         self._engine = open_engine(url, lock_wait)
-        self._clock = clock
+        self._clock, self._lock_wait = clock, lock_wait
+        self._turn = threading.Lock()
         try:
             with self.writing() as connection:
                 schema.prepare(connection)
@@ -65,30 +70,28 @@ class Store:
                 if existing.digest != job.digest:
                     raise JobConflict(f"job id {job.id!r} belongs to a different job; choose another id.")
                 return existing, False
-            waiting = select(func.count()).where(JOBS.c.state == "queued")
-            _check_room(connection.scalar(waiting), max_queued, "jobs")
-            _check_room(connection.scalar(waiting.where(JOBS.c.client == job.client)), max_of_client, "jobs of yours")
+            self._check_room(connection, max_queued, "jobs")
+            self._check_room(connection, max_of_client, "jobs of yours", JOBS.c.client == job.client)
             now = self._clock()
-            connection.execute(
-                insert(JOBS).values(
-                    id=job.id,
-                    state="queued",
-                    priority=job.priority,
-                    digest=job.digest,
-                    request=job.request,
-                    plan=job.plan,
-                    options=json.dumps(job.options),
-                    client=job.client,
-                    prompts=job.prompts.casefold(),
-                    created_at=now,
-                    expires_at=None if job.time_to_live is None else now + job.time_to_live,
-                    execution_timeout=job.execution_timeout,
-                    attempts=0,
-                    deaths=0,
-                )
-            )
+            values = {
+                "id": job.id,
+                "state": "queued",
+                "priority": job.priority,
+                "digest": job.digest,
+                "request": job.request,
+                "plan": job.plan,
+                "options": json.dumps(job.options),
+                "client": job.client,
+                "prompts": job.prompts.casefold(),
+                "created_at": now,
+                "expires_at": None if job.time_to_live is None else now + job.time_to_live,
+                "execution_timeout": job.execution_timeout,
+                "attempts": 0,
+                "deaths": 0,
+            }
+            stored = from_row(connection.execute(ADD_JOB, values).one())
             self._tell(connection, job.id, "state", {"state": "queued"})
-            return self._get(connection, job.id), True
+            return stored, True
 
     def get(self, job_id: str) -> StoredJob:
         """Raises JobNotFound."""
@@ -137,7 +140,7 @@ class Store:
     def retried(self) -> int:
         """How many jobs were begun more than once."""
         with self.reading() as connection:
-            return int(connection.scalar(select(func.count()).where(JOBS.c.attempts > 1)) or 0)
+            return int(connection.scalar(select(func.count()).where(RETRIED)) or 0)
 
     def position(self, job: StoredJob) -> int:
         """How many waiting jobs are claimed before this one."""
@@ -217,7 +220,8 @@ class Store:
         with self.writing() as connection:
             rows = {row.id: row for row in connection.execute(urgent)}
             if limit > 1:
-                oldest = connection.execute(waiting.order_by(JOBS.c.seq).limit(1)).first()
+                first = select(func.min(JOBS.c.seq)).where(JOBS.c.state == "queued")
+                oldest = connection.execute(waiting.where(JOBS.c.seq == first.scalar_subquery())).first()
                 rows = ({oldest.id: oldest} if oldest else {}) | rows
             now = self._clock()
             claimed = []
@@ -232,14 +236,15 @@ class Store:
 
     def beat(self, held: Iterable[StoredJob], lease: float) -> set[str]:
         """Prolong the leases of claimed jobs; the ids of those that still belong to their claims."""
-        with self.writing() as connection:
+        with self.writing(durable=False) as connection:
             return {job.id for job in held if self._touch(connection, job, lease_until=self._clock() + lease)}
 
     def progress(self, job: StoredJob, kind: str, data: dict[str, Any]) -> bool:
         """Record how far a claimed job is, or tell something else of it. False when it is no longer this claim's."""
         # What is no progress, such as a preview, leaves what is known of that.
         progress = json.dumps(data) if kind == "progress" else JOBS.c.progress
-        with self.writing() as connection:
+        # Told many times a second, and after a power cut of no worth: the job goes on from its last artifact.
+        with self.writing(durable=False) as connection:
             if not self._touch(connection, job, progress=progress):
                 return False
             self._tell(connection, job.id, kind, data)
@@ -280,9 +285,9 @@ class Store:
     def expire(self) -> list[StoredJob]:
         """Time out jobs that are older than their time to live, or run longer than they may."""
         now = self._clock()
-        too_old = JOBS.c.expires_at < now
+        too_old = (JOBS.c.expires_at < now) & JOBS.c.state.not_in(TERMINAL)
         too_long = (JOBS.c.state == "running") & (JOBS.c.started_at + JOBS.c.execution_timeout < now)
-        query = select(JOBS).where(JOBS.c.state.in_(("queued", "running")) & (too_old | too_long))
+        query = select(JOBS).where(too_old | too_long)
         with self.reading() as connection:
             if connection.execute(query.limit(1)).first() is None:
                 return []
@@ -296,9 +301,12 @@ class Store:
     def prune(self, before: float) -> int:
         """Forget jobs that ended before the time `before`, and all events as old; how many jobs. Videos stay."""
         old = JOBS.c.state.in_(TERMINAL) & (JOBS.c.finished_at < before)
+        # The first event is the oldest, but where a clock was set back: then its time comes a little later.
+        first = select(EVENTS.c.at).order_by(EVENTS.c.seq).limit(1)
         with self.reading() as connection:
-            if connection.scalar(select(func.min(EVENTS.c.at)).where(EVENTS.c.at < before)) is None:
-                return 0
+            oldest = connection.scalar(first)
+        if oldest is None or oldest >= before:
+            return 0
         with self.writing() as connection:
             connection.execute(delete(EVENTS).where(EVENTS.c.at < before))
             return int(connection.execute(delete(JOBS).where(old)).rowcount)
@@ -306,18 +314,36 @@ class Store:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
-        with _translated(), self._engine.connect().execution_options(write=True) as connection, connection.begin():
-            lock_writers(connection)
-            yield connection
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction that may write, on disk when it is over; one that is not `durable`, once a later one is."""
+        # The threads of this process wait here for their turn: SQLite has them look again, less and less often.
+        if not self._turn.acquire(timeout=self._lock_wait):
+            raise StoreUnavailable(
+                f"the job database is busy for more than {self._lock_wait:g} s. Nothing was changed."
+            )
+        try:
+            options = {"write": True, "durable": durable}
+            with translated(), self._engine.connect().execution_options(**options) as connection, connection.begin():
+                lock_writers(connection, durable=durable)
+                yield connection
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             yield connection
 
+    def _check_room(self, connection: Connection, limit: int | None, whose: str, *more: ColumnElement[bool]) -> None:
+        """Raise QueueFull when `limit` jobs wait, of those for which `more` is true."""
+        if limit is None:
+            return
+        waiting = connection.scalar(select(func.count()).where(JOBS.c.state == "queued", *more)) or 0
+        if waiting >= limit:
+            raise QueueFull(f"{waiting} {whose} wait already; the limit is {limit}. Try again later.")
+
     def _find(self, connection: Connection, job_id: str) -> StoredJob | None:
-        row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).first()
+        row = connection.execute(FIND, {"job_id": job_id}).first()
         return None if row is None else from_row(row)
 
     def _get(self, connection: Connection, job_id: str) -> StoredJob:
@@ -366,21 +392,4 @@ class Store:
 
     def _tell(self, connection: Connection, job_id: str, kind: str, data: dict[str, Any]) -> None:
         values = {"job_id": job_id, "kind": kind, "data": json.dumps(data), "at": self._clock()}
-        connection.execute(insert(EVENTS).values(**values))
-
-
-def _check_room(waiting: int | None, limit: int | None, whose: str) -> None:
-    if limit is not None and (waiting or 0) >= limit:
-        raise QueueFull(f"{waiting} {whose} wait already; the limit is {limit}. Try again later.")
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Errors of the database in our words."""
-    try:
-        yield
-    except IntegrityError as error:
-        raise JobConflict(f"another submission took this job id at the same moment ({error.orig}).") from error
-    except (DBAPIError, TimeoutError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise StoreUnavailable(f"the job database does not answer ({reason}). Nothing was changed.") from error
+        connection.execute(ADD_EVENT, values)

@@ -213,7 +213,7 @@ class Worker:
     def _show(self, job_id: str, png: bytes) -> None:
         """Leave the latest preview in the job's folder; one that cannot be written is no reason to stop."""
         try:
-            with replacing(self.folder_of(job_id) / PREVIEW) as temporary:
+            with replacing(self.folder_of(job_id) / PREVIEW, flush_name=False) as temporary:
                 temporary.write_bytes(png)
         except OSError as error:
             log.warning("the preview of %s cannot be written: %s", job_id, error)

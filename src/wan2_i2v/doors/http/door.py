@@ -1,7 +1,8 @@
 """What the routers share: the service, the settings, the events and how a job is told to webhooks. One per application.
 
 Routers get it with `Depends(door)`; `client` is the name of whoever asks. Service and store block: use them in plain
-`def` routes, which FastAPI runs in threads, or through `run_in_threadpool`.
+`def` routes, which FastAPI runs in threads, or through `run_in_threadpool`. The dependencies wait for nothing and are
+`async`: FastAPI would take each through a thread of its own.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ class Door:
     tellings: dict[str, Telling] = field(default_factory=dict)
 
 
-def door(request: Request) -> Door:
+async def door(request: Request) -> Door:
     """The dependency that gives routers their Door."""
     found = request.app.state.door
     assert isinstance(found, Door)
     return found
 
 
-def client(request: Request) -> str:
+async def client(request: Request) -> str:
     """The dependency that names who asks: by token or address; for limits, not for display."""
     return str(request.state.client)

@@ -1,7 +1,7 @@
 """What happens to jobs, told to any number of listeners by one reader of the store.
 
-Comes in: the store's events. Goes out: server-sent events as bytes, made once and shared by every stream, and the end of
-a job for those who wait for it. A listener is a position in the list of the latest events: it owns no thread and no
+Comes in: the store's events. Goes out: server-sent events as bytes, made once, when somebody listens, and shared by every
+stream, and the end of a job for those who wait for it. A listener is a position in the list of the latest events: it owns no thread and no
 queue, so that hundreds of open streams cost nothing while nothing happens. Imported by the application and the routers.
 """
 
@@ -15,11 +15,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from wan2_i2v.doors.http.errors import TooMany
+from wan2_i2v.jobs.errors import StoreUnavailable
 from wan2_i2v.jobs.job import StoredEvent, StoredJob
 from wan2_i2v.jobs.store import Store
 
@@ -30,6 +32,7 @@ KEPT = 4096
 REPLAYED = 500
 """How many events of before its start a server still tells."""
 POLL_SECONDS = 0.1
+READ_AT_ONCE = 200
 RETRY_SECONDS = 1.0
 COMMENT_SECONDS = 15.0
 OPENING = b"retry: 2000\n\n"
@@ -37,15 +40,24 @@ OPENING = b"retry: 2000\n\n"
 Describe = Callable[[StoredEvent], dict[str, Any]]
 
 
+@dataclass
+class _Told:
+    """An event, and its bytes once they were wanted: to describe a job takes longer than to store what happened to it."""
+
+    event: StoredEvent
+    encoded: bytes | None = None
+
+
 class Broadcaster:
     """`run` it once in the server's event loop. `describe` gives the `data` of an event; it may block."""
 
     def __init__(self, store: Store, describe: Describe, max_streams: int) -> None:
         self._store, self._describe, self._max_streams = store, describe, max_streams
-        self._recent: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
+        self._recent: deque[_Told] = deque(maxlen=KEPT)
         self._floor = self._latest = 0
         self._begun = False
         self._news = asyncio.Event()
+        self._describing = asyncio.Lock()
         self.closing = asyncio.Event()
         self.streams = 0
 
@@ -56,14 +68,14 @@ class Broadcaster:
                 if not self._begun:
                     self._floor = self._latest = await run_in_threadpool(self._beginning)
                     self._begun = True
-                events = await run_in_threadpool(self._read)
+                events = await run_in_threadpool(self._store.events, self._latest, READ_AT_ONCE)
             except Exception as error:
                 # Anything at all: without this loop no stream lives, and the next turn may succeed.
                 log.warning("events cannot be read: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._take(events)
-            await asyncio.sleep(0 if events else POLL_SECONDS)
+            await asyncio.sleep(0 if len(events) == READ_AT_ONCE else POLL_SECONDS)
 
     def close(self) -> None:
         """End all streams: the server stops."""
@@ -85,9 +97,10 @@ class Broadcaster:
                 if position < self._floor or position > self._latest:
                     position = self._latest
                     yield _encoded(position, "reset", {})
-                for seq, event in self._after(position):
-                    position = seq
-                    yield event
+                for told in await self._after(position):
+                    assert told.encoded is not None
+                    position = told.event.seq
+                    yield told.encoded
                 if position == self._latest and not await self._wait(COMMENT_SECONDS):
                     yield b": still here\n\n"
         finally:
@@ -116,31 +129,39 @@ class Broadcaster:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    def _take(self, events: list[tuple[int, bytes]]) -> None:
+    def _take(self, events: list[StoredEvent]) -> None:
         for event in events:
             if len(self._recent) == KEPT:
-                self._floor = self._recent[0][0]
-            self._recent.append(event)
-            self._latest = event[0]
+                self._floor = self._recent[0].event.seq
+            self._recent.append(_Told(event))
+            self._latest = event.seq
         if events:
             self._announce()
 
-    def _after(self, position: int) -> list[tuple[int, bytes]]:
-        newer = itertools.takewhile(lambda event: event[0] > position, reversed(self._recent))
-        return list(newer)[::-1]
+    async def _after(self, position: int) -> list[_Told]:
+        """What came after the event number `position`, described; nothing as long as the database does not answer."""
+        newer = list(itertools.takewhile(lambda told: told.event.seq > position, reversed(self._recent)))[::-1]
+        async with self._describing:
+            # Of all the streams that were woken by the same news, the first describes it.
+            missing = [told for told in newer if told.encoded is None]
+            if missing:
+                try:
+                    await run_in_threadpool(self._encode, missing)
+                except StoreUnavailable as error:
+                    log.warning("events cannot be described: %s", error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                    return []
+        return newer
+
+    def _encode(self, told: list[_Told]) -> None:
+        for one in told:
+            event = one.event
+            data = {"job_id": event.job_id, "at": event.at} | self._describe(event)
+            one.encoded = _encoded(event.seq, event.kind, data)
 
     def _beginning(self) -> int:
         """A little back, so that the clients of a server that was restarted go on where they were."""
         return max(0, self._store.last_event() - REPLAYED, self._store.first_event() - 1)
-
-    def _read(self) -> list[tuple[int, bytes]]:
-        return [
-            (event.seq, _encoded(event.seq, event.kind, self._data(event)))
-            for event in self._store.events(self._latest)
-        ]
-
-    def _data(self, event: StoredEvent) -> dict[str, Any]:
-        return {"job_id": event.job_id, "at": event.at} | self._describe(event)
 
 
 def _encoded(seq: int, kind: str, data: dict[str, Any]) -> bytes:
