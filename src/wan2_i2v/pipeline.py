@@ -38,6 +38,7 @@ class Fate:
     job: Job
     error: Wan2I2VError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
 
 
@@ -82,7 +83,7 @@ def walk(fates: Sequence[Fate], stages: Sequence[Stage], context: Context) -> No
 
 def close(fate: Fate, emit: Emit) -> Record:
     """Write how a job ended and say so; only for one that failed or went through every stage."""
-    record = finish.close(fate.planned, fate.error, fate.seconds, fate.recoveries)
+    record = finish.close(fate.planned, fate.error, fate.seconds, fate.recoveries, fate.peaks)
     detail = record.video if record.status == "done" else str(fate.error)
     emit(Finished(fate.planned.plan.job_id, record.status, detail or ""))
     return record
@@ -138,7 +139,8 @@ def _run_one(stage: Stage, model: object, fate: Fate, context: Context) -> None:
     finally:
         fate.seconds[stage.name] = fate.seconds.get(stage.name, 0.0) + time.perf_counter() - started
     if fate.error is None:
-        measuring.note(plan, stage.name, time.perf_counter() - started, context, fate.planned.plan)
+        peak = measuring.note(plan, stage.name, time.perf_counter() - started, context, fate.planned.plan)
+        fate.peaks |= {} if peak is None else {stage.name: peak}
 
 
 def _step_down(fate: Fate, stage: Stage, shortage: str, context: Context) -> None:

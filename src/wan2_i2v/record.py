@@ -106,6 +106,8 @@ class Record(BaseModel):
     verification: Verification | None = None
     error: dict[str, Any] | None = None
     seconds: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    """GiB of the device's memory that stages were measured to take."""
     recoveries: tuple[Recovery, ...] = ()
     versions: dict[str, str] = {}
     attempts: tuple[Attempt, ...] = ()

@@ -12,6 +12,7 @@ from wan2_i2v import api
 from wan2_i2v.doors.cli.app import main
 from wan2_i2v.insights.book import Book
 from wan2_i2v.request import GenerateRequest
+from wan2_i2v.stages import measuring
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +41,15 @@ def test_every_run_is_noted_and_can_be_rated_shared_and_reported(checkpoint, cap
     assert told["runs"] == 5
     (size,) = told["sizes"]
     assert (size["width"], size["fitted"]["count"]) == (48, 5)
+    if measuring.CLEAR.exists():
+        # Peaks of this very process were measured by the stages, and went through records into the book.
+        peaks = [json.loads(file.read_text())["peaks"] for file in Path("output/jobs").glob("*/**/record.json")]
+        assert all(one.keys() >= {"text", "denoise high", "decode"} for one in peaks)
+        assert 0 < size["peak_gib"] == max(peak for one in peaks for peak in one.values())
     assert {rate["check"] for rate in told["rates"]} >= {"all checks", "noise"}
     assert main(["insights"]) == 0
-    assert "memory sufficed in 100% of 5 (57%–100%)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "memory sufficed in 100% of 5 (57%–100%)" in told and "peak " in told
     assert main(["insights", "export", "shared.jsonl"]) == 0
     assert main(["insights", "import", "shared.jsonl"]) == 0
     assert "0 of 5 runs are new" in capsys.readouterr().out

@@ -117,6 +117,16 @@ def test_sizes_are_measured_beside_computed(tmp_path):
     assert (large.verdict, small.verdict) == ("fails", "safe")
     assert (small.fitted.passed, small.fitted.count, small.seconds) == (6, 6, 2.0)
     assert small.predicted_gib > 0 and small.memory_gib == 24
+    assert (small.peak_gib, small.measured) == (None, "not measured")
+
+
+def test_the_largest_measured_peak_of_a_size_is_told(tmp_path):
+    measured = record().model_copy(update={"peaks": {"text": 1.25, "denoise high": 3.5, "decode": 2.0}})
+    peaks = [run_of(measured, tmp_path / "one", "RTX 3090", 24.0).peak_gib, None, 3.0, 4.0, 3.25]
+    known = [run.model_copy(update={"peak_gib": peak}) for run, peak in zip(runs(5, tmp_path), peaks, strict=True)]
+    (size,) = figures.sizes(known)
+    assert (peaks[0], size.peak_gib, size.measured) == (3.5, 4.0, "4.0 GiB")
+    assert "| 4.0 GiB | " in report.text(known)
 
 
 def test_rates_leave_out_what_could_not_be_looked_at(tmp_path):

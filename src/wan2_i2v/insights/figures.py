@@ -90,7 +90,8 @@ def _shares(runs: Sequence[Run]) -> list[tuple[str, Share]]:
 class Size:
     """What is known of one size and length on one device: `fitted` runs whose memory sufficed from start to end.
 
-    `predicted_gib` is what the plan computes, `memory_gib` what the device has; `seconds` the median of a whole run.
+    `predicted_gib` is what the plan computes, `peak_gib` the most that was measured (None where nothing was),
+    `memory_gib` what the device has; `seconds` the median of a whole run.
     """
 
     device: str
@@ -101,6 +102,7 @@ class Size:
     model_frames: int
     fitted: Share
     predicted_gib: float
+    peak_gib: float | None
     memory_gib: float
     seconds: float | None
 
@@ -110,6 +112,11 @@ class Size:
         if self.fitted.passed == self.fitted.count:
             return "safe"
         return "fails" if self.fitted.passed == 0 else "mixed"
+
+    @property
+    def measured(self) -> str:
+        """The measured peak in words."""
+        return "not measured" if self.peak_gib is None else f"{self.peak_gib:.1f} GiB"
 
 
 def sizes(runs: Iterable[Run]) -> list[Size]:
@@ -125,9 +132,10 @@ def sizes(runs: Iterable[Run]) -> list[Size]:
         fitted = Share(sum(run.fitted is True for run in mine), len(mine))
         took = [sum(run.seconds.values()) for run in mine if run.status == "done"]
         predicted = statistics.median(run.predicted_gib for run in mine)
+        peak = max((run.peak_gib for run in mine if run.peak_gib is not None), default=None)
         memory = max(run.memory_gib for run in mine)
         seconds = statistics.median(took) if took else None
-        found.append(Size(device, model, residency, width, height, frames, fitted, predicted, memory, seconds))
+        found.append(Size(device, model, residency, width, height, frames, fitted, predicted, peak, memory, seconds))
     return sorted(found, key=lambda size: (size.device, size.model, -size.width * size.height * size.model_frames))
 
 

@@ -63,11 +63,11 @@ def _sizes(sizes: Sequence[Size]) -> str:
         return title + f"\nNo size was run {LEAST} times on one device yet.\n"
     rows = [
         f"| {one.device} | {one.model} | {one.width}×{one.height} × {one.model_frames} | {one.residency} | {one.verdict} | "
-        f"{one.fitted.told()} | {one.predicted_gib:.1f} of {one.memory_gib:.1f} GiB | "
+        f"{one.fitted.told()} | {one.measured} | {one.predicted_gib:.1f} of {one.memory_gib:.1f} GiB | "
         f"{'' if one.seconds is None else f'{one.seconds:.1f} s'} |"
         for one in sizes
     ]
-    head = "| device | model | size × frames | weights | measured | memory sufficed | computed peak | whole run |\n|---|---|---|---|---|---|---|---|\n"
+    head = "| device | model | size × frames | weights | measured | memory sufficed | measured peak | computed peak | whole run |\n|---|---|---|---|---|---|---|---|---|\n"
     return title + "\n" + head + "\n".join(rows) + "\n"
 
 

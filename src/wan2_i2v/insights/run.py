@@ -34,7 +34,10 @@ class Verdict(BaseModel):
 
 
 class Run(BaseModel):
-    """One clip that was made or failed. `at` is seconds since 1970, memory in GiB, `error` the code of the error."""
+    """One clip that was made or failed. `at` is seconds since 1970, memory in GiB, `error` the code of the error.
+
+    `predicted_gib` and `peak_gib` (None where none was measured) are the largest of all stages.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -109,7 +112,7 @@ def run_of(record: Record, folder: Path, device: str, memory_gib: float) -> Run:
         model_frames=plan.model_frames,
         residency="" if denoise is None else denoise.residency,
         predicted_gib=0.0 if largest is None else round(largest.memory_gib, 3),
-        peak_gib=None,
+        peak_gib=max(record.peaks.values(), default=None),
         seconds={stage: round(seconds, 3) for stage, seconds in record.seconds.items()},
         recoveries=len(record.recoveries),
         status=record.status,

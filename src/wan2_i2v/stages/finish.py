@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from wan2_i2v import places
@@ -42,11 +44,15 @@ def embedded(job: Job) -> dict[str, Any]:
 
 
 def close(
-    job: Job, error: Wan2I2VError | None, seconds: dict[str, float], recoveries: tuple[Recovery, ...] = ()
+    job: Job,
+    error: Wan2I2VError | None,
+    seconds: dict[str, float],
+    recoveries: tuple[Recovery, ...] = (),
+    peaks: Mapping[str, float] = MappingProxyType({}),
 ) -> Record:
     """Write how the job ended to `record.json` and, beside a finished video, to its sidecar; return the record.
 
-    `seconds` and `recoveries` are added to those of earlier runs. A record that cannot be written makes the job a failed one.
+    `seconds`, `recoveries` and `peaks` (GiB) are added to those of earlier runs. A record that cannot be written makes the job a failed one.
     """
     before = job.workspace.load_record()
     if error is None and before is not None and places.finished(job.workspace):
@@ -58,6 +64,7 @@ def close(
         verification=_verification(job) if job.workspace.verification.exists() else None,
         error=None if error is None else error.to_dict(),
         seconds=(before.seconds if before else {}) | seconds,
+        peaks=(before.peaks if before else {}) | {stage: round(peak, 3) for stage, peak in peaks.items()},
         recoveries=(before.recoveries if before else ()) + recoveries,
         versions=_versions() | ticket.versions(job.workspace.comfyui),
     )
@@ -101,6 +108,7 @@ def adopt(job: Job, best: Record, error: Wan2I2VError | None, attempts: tuple[At
         verification=best.verification,
         error=None if error is None else error.to_dict(),
         seconds=seconds,
+        peaks=best.peaks,
         recoveries=best.recoveries,
         versions=best.versions,
         attempts=attempts,

@@ -63,17 +63,21 @@ def _resident_gib(line: str) -> float | None:
     return (int(found[line]) - int(found["RssFile"])) * 1024 / GIB
 
 
-def note(plan: JobPlan, stage: str, seconds: float, context: Context, planned: JobPlan) -> None:
-    """Remember a stage that ran to its end, and say so. Its prediction counts only when it ran as `planned`."""
+def note(plan: JobPlan, stage: str, seconds: float, context: Context, planned: JobPlan) -> float | None:
+    """Remember a stage that ran to its end, and say so. Its prediction counts only when it ran as `planned`.
+
+    The peak in GiB, where one was measured.
+    """
     context.emit(Metric(plan.job_id, f"{stage} time", seconds, "s"))
     peak = peak_of(plan, stage)
     if peak is None:
-        return
+        return None
     most = peak_gib(plan.device)
     if most is not None:
         context.emit(Metric(plan.job_id, f"{stage} peak", most, "GiB"))
     predicted = peak.memory_gib if peak == peak_of(planned, stage) else 0.0
     _remember(plan, stage, context, seconds=seconds, predicted_gib=predicted, peak_gib=most)
+    return most
 
 
 def shortage(plan: JobPlan, stage: str, context: Context) -> None:

@@ -41,7 +41,7 @@ def show(context: typer.Context, model: Model = None, json: AsJson = False) -> i
         what = f"{size.width}×{size.height} × {size.model_frames}"
         typer.echo(
             f"{size.device}, {size.model}, {what}: {size.verdict}; memory sufficed in {size.fitted.told()}; "
-            f"computed {size.predicted_gib:.1f} of {size.memory_gib:.1f} GiB"
+            f"peak {size.measured}, computed {size.predicted_gib:.1f} of {size.memory_gib:.1f} GiB"
         )
     for rate in rates:
         typer.echo(f"{rate.by} {rate.group}: {rate.check} passed in {rate.share.told()}")
