@@ -56,6 +56,24 @@ def test_strong_damage_is_found_and_named(photo, kind):
     assert kind.check == "first_frame" or found.remedy is not None
 
 
+@pytest.mark.parametrize("frames", [6, 9])
+def test_one_repeat_in_a_short_clip_is_no_stutter_and_two_are(photo, frames):
+    good = damage.good_clip(photo, "pan", size=SIZE, frames=frames)
+    once, twice = ([good[i - 1] if i in at else one for i, one in enumerate(good)] for at in ((3,), (1, 4)))
+    for clip, passed in ((good, True), (once, True), (twice, False)):
+        check = by_name(examine(clip, FPS, good[0], "motion"), "duplicates")
+        assert (check.passed, check.state) == (passed, "judged"), check.message
+    assert "2 of " in check.message and "stutters" in check.message
+
+
+def test_repeats_are_not_judged_where_stillness_was_asked(photo):
+    good = damage.good_clip(photo, "breathing", size=SIZE, frames=FRAMES)
+    clip = [good[i - i % 2] for i in range(FRAMES)]
+    check = by_name(examine(clip, FPS, good[0], "static"), "duplicates")
+    assert (check.passed, check.state) == (True, "unchecked")
+    assert not by_name(examine(clip, FPS, good[0], None), "duplicates").passed
+
+
 @pytest.mark.parametrize(
     ("scene", "verdict"),
     [

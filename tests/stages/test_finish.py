@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,9 +79,30 @@ def test_the_same_request_gives_the_same_bytes_anywhere(container, tmp_path):
     found = []
     for name in ("one", "other"):
         job = verified(tmp_path / name / "job", tmp_path / name, container=container, job_id=name)
+        clip = clips.digest(places.clip_path(job.workspace, job.plan))
         finished(job)
-        found.append(clips.digest(places.final_path(job.plan)))
-    assert found[0] == found[1]
+        video = places.final_path(job.plan)
+        found.append({"clip": clip} | fields(metadata.read(video)) | {"whole file": clips.digest(video)})
+    assert differing(*found) == {}, "what differs, of the first and of the other"
+
+
+def fields(content: Any, path: str = "metadata") -> dict[str, Any]:
+    """Every value of nested data by its path."""
+    inside = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else None
+    if inside is None:
+        return {path: content}
+    return {name: value for key, one in inside for name, value in fields(one, f"{path}.{key}").items()}
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {name: (one.get(name), other.get(name)) for name in one | other if one.get(name) != other.get(name)}
+
+
+def test_what_differs_is_named():
+    one, other = (
+        {"plan": {"seed": seed, "steps": [{"sigma": 1.0}, {"sigma": sigma}]}} for seed, sigma in ((1, 0.5), (1, 0.25))
+    )
+    assert differing(fields(one), fields(other)) == {"metadata.plan.steps.1.sigma": (0.5, 0.25)}
 
 
 def test_no_name_or_place_is_in_the_video(tmp_path):
