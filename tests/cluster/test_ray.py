@@ -49,6 +49,14 @@ def bytes_of(record) -> str:
     return hashlib.sha256(Path(record.video).read_bytes()).hexdigest()
 
 
+def test_planning_leaves_no_connection(cluster, ask, boat_folder):
+    plan = api.plan(ask(backend="ray", device="auto"))
+    assert plan.cluster.cards == 2 and sum(group.cards for group in plan.cluster.groups) == 2
+    assert not connection.imported().is_initialized(), (
+        "Ray ends processes whose cluster has gone: a server has to outlive it"
+    )
+
+
 def test_three_clips_are_the_same_as_made_here(cluster, ask, boat_folder, monkeypatch):
     asked = [{"prompt": f"pan left {seed}", "seed": seed, "num_frames": 5} for seed in range(3)]
     here = api.generate_many([ask(job_id=f"here-{index}", **one) for index, one in enumerate(asked)])

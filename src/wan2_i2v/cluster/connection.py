@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ ANSWER_SECONDS = 90.0
 """How long a machine has to say what it is: its first process imports this package."""
 FRESH_SECONDS = 60.0
 """How long what a cluster said of itself is believed."""
+_ASKING = threading.Lock()
+"""A process has one connection to Ray."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +144,21 @@ def nodes(ray: Any) -> tuple[Node, ...]:
 
 def survey() -> Survey:
     """What the cluster has, asked anew once in a while. Raises ClusterError."""
-    return _survey(int(time.monotonic() / FRESH_SECONDS))
+    with _ASKING:
+        return _survey(int(time.monotonic() / FRESH_SECONDS))
 
 
 @lru_cache(maxsize=1)
 def _survey(moment: int) -> Survey:
+    was_connected = imported().is_initialized()
     ray = connect()
-    found = nodes(ray)
-    return Survey(found, ask(ray, one_of_each(found)))
+    try:
+        found = nodes(ray)
+        return Survey(found, ask(ray, one_of_each(found)))
+    finally:
+        if not was_connected:
+            # Ray ends a process whose cluster has gone: one that only plans, a server, shall outlive it.
+            ray.shutdown()
 
 
 def one_of_each(found: Iterable[Node]) -> list[Node]:
