@@ -309,11 +309,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=40)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between kills")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="parts that were measured before stay in it")
     args = parser.parse_args()
     from PIL import Image
 
-    result: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 1)}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="cluster-", ignore_cleanup_errors=True) as folder:
         # Before torch is imported, and for the workers, which have it from the raylet.
         os.environ |= {
@@ -330,7 +330,8 @@ def main() -> None:
             run = {"killed": lambda: killed(picture, args.jobs, args.every)}
             run |= {"throughput": lambda: throughput(picture), "scaling": lambda: scaling(picture)}
             run |= {"driver": lambda: driver(picture)}
-            result[part] = run[part]() | {"load_after": round(os.getloadavg()[0], 1)}
+            load = round(os.getloadavg()[0], 1)
+            result[part] = run[part]() | {"load": [load, round(os.getloadavg()[0], 1)]}
             print(f"{part}: {time.monotonic() - begin:.0f} s, {result[part]}", file=sys.stderr, flush=True)
     result |= {
         "cores": os.cpu_count(),
@@ -338,6 +339,9 @@ def main() -> None:
         "date": date.today().isoformat(),
     }
     if args.out:
+        # Parts may be measured one by one.
+        before = json.loads(args.out.read_text()) if args.out.exists() else {}
+        result = before | result
         args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
     bad = result.get("killed", {})
