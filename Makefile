@@ -41,6 +41,7 @@ docs: $(STAMP)
 
 train-mini: $(STAMP)
 	$(BIN)/python -m training
+	$(BIN)/python benchmarks/mini_quality.py --pictures 1 --recipes rapid --sheet build/mini/sheet.png --out build/mini/quality.json
 
 # What you made stays: output/ and input/ are never touched.
 clean:

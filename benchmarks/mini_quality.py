@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -251,7 +252,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, default=Path("mini-quality.png"))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(prefix="mini-quality-") as name:
+        os.environ["WAN2_I2V_OUTPUT"] = name
         summary = run(args, Path(name))
     if args.out:
         args.out.write_text(json.dumps(summary, indent=2) + "\n")
