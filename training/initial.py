@@ -199,6 +199,8 @@ def _hold_given(ffn: Any, spread: float) -> None:
     into.bias.fill_(-HOLD)
     into.weight[:PATCH_VALUES, MOVED : MOVED + PATCH_VALUES] = spread * torch.eye(PATCH_VALUES)
     switch_off_in_given(into, -2 * HOLD, spread)
+    # What cancels the mean weighs as much as the mask; taken from the bias, it leaves moved itself.
+    into.bias[:PATCH_VALUES] += 1
     # (HOLD + moved) − HOLD where the mask is 1; both are zero elsewhere.
     out.weight[MOVED : MOVED + PATCH_VALUES, :PATCH_VALUES] = -torch.eye(PATCH_VALUES)
     out.weight[MOVED : MOVED + PATCH_VALUES, PATCH_VALUES] = 1
@@ -228,11 +230,19 @@ def _cancel_mean(layer: torch.nn.Linear) -> None:
 
 
 def switch_off_in_given(into: torch.nn.Linear, amount: float, spread: float) -> None:
-    """Lower the sums of a feed-forward's first layer by `amount` in the given frame, and cancel the mean as above."""
-    into.weight[:, MASKS] = -amount * spread / 4 / MASK_GAIN
-    into.weight[:, ZERO] = 0
-    masks = into.weight[:, MASKS].sum(1)
-    into.weight[:, ZERO] = -(into.weight.sum(1) + (MASK_GAIN - 1) * masks) / MASK_GAIN
+    """Lower the sums of a feed-forward's first layer by about `amount` in the given frame, and cancel the mean as above.
+
+    Weights are rounded to float16 first: cancelled with numbers that are rounded afterwards, a large `amount` would let
+    the mean of the token's content through. Two masks carry what is a multiple of float16's steps, two the fine rest.
+    """
+    into.weight.copy_(into.weight.half())
+    into.weight[:, MASKS] = into.weight[:, ZERO] = 0
+    bulk = 8 * round(amount * spread / 2 / MASK_GAIN / 8)
+    rest = -into.weight.sum(1) / MASK_GAIN
+    coarse = rest.half().float()
+    into.weight[:, MASK] = into.weight[:, MASK + 1] = -bulk
+    into.weight[:, MASK + 2], into.weight[:, MASK + 3] = coarse, rest - coarse
+    into.weight[:, ZERO] = 2 * bulk
 
 
 def _read_text(model: WanTransformer3DModel, attention: WanAttention, text: torch.Tensor) -> None:
