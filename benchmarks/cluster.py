@@ -31,12 +31,12 @@ from typing import Any
 
 PARTS = ("killed", "throughput", "scaling", "driver")
 CLIP = {"num_frames": 9, "width": 64, "height": 64, "num_inference_steps": 4, "model": "mini"}
-WAITS = {"text": 0.3, "image": 0.3, "denoise high": 1.5, "denoise low": 1.5, "decode": 0.6, "verify": 0.4}
+WAITS = {"text": 1.0, "image": 1.0, "denoise high": 6.0, "denoise low": 6.0, "decode": 2.0, "verify": 1.0}
 """Seconds of each stage of the scaling part."""
-LOADING = 2.0
+LOADING = 3.0
 TRIES = 5
 WORKERS = (1, 2, 4)
-CLIPS_SCALED, CLIPS_TIMED, CLIPS_WRITTEN = 24, 12, 20
+CLIPS_SCALED, CLIPS_TIMED, CLIPS_WRITTEN = 12, 12, 20
 MIB = {"text": 8, "image": 12, "denoise high": 19, "denoise low": 19, "decode": 8, "verify": 0}
 """Artifacts of 81 frames at 1280×720; of the driver part."""
 
