@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from wan2_i2v import api
-from wan2_i2v.cluster import connection
+from wan2_i2v.cluster import connection, crew
 from wan2_i2v.doors.cli import main
-from wan2_i2v.errors import Cancelled, InvalidRequest
+from wan2_i2v.errors import Cancelled, ClusterError, InvalidRequest
 from wan2_i2v.events import Finished, Log, Preview, Progress, Started
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: .[ray]")
@@ -130,3 +130,12 @@ def test_status_names_machines_and_cards(cluster, capsys):
 def test_a_card_is_not_chosen_by_number(cluster, ask, boat_folder):
     with pytest.raises(InvalidRequest, match="Ray gives out the cards"):
         api.plan(ask(backend="ray", device="cuda:1"))
+
+
+def test_workers_that_cannot_start_are_not_made_for_ever(cluster, monkeypatch):
+    monkeypatch.setattr(crew, "MOST_FAILED", 0)
+    broken = crew.Crew(connection.connect(), stages=["not a stage"])
+    with pytest.raises(ClusterError, match="no worker of the cluster can start: AttributeError"):
+        for _ in range(300):
+            broken.tend(0, 1)
+            list(broken.listen(1.0))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wan2_i2v.cluster.worker import Outcome, Task, Worker
+from wan2_i2v.errors import ClusterError
 from wan2_i2v.events import Event
 from wan2_i2v.stages.base import Stage
 
@@ -22,6 +23,9 @@ CALLS_PER_SECOND = 400
 """The most that all are: a driver makes some 1,500 calls of an actor per second."""
 SILENCE_SECONDS = 600.0
 """How long a busy worker may not answer; loading a model from a slow disk can keep its interpreter busy."""
+
+MOST_FAILED = 3
+"""Workers in a row that may fail to start, as on a machine where something is missing, until no more are made."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,16 @@ class Crew:
         self._ray, self._stages = ray, stages
         self.members: list[Member] = []
         self.stopping = False
+        self._failed_starts: list[str] = []
 
     def tend(self, cards: int, checkers: int) -> None:
-        """Make the workers that are missing."""
+        """Make the workers that are missing. Raises ClusterError when none can start."""
+        if len(self._failed_starts) > MOST_FAILED:
+            if any(member.ready for member in self.members):
+                return
+            raise ClusterError(
+                f"no worker of the cluster can start: {self._failed_starts[-1]} Look at `wan2-i2v cluster status`."
+            )
         for on_card, wanted in ((True, cards), (False, checkers)):
             for _ in range(wanted - sum(member.on_card == on_card for member in self.members)):
                 self.members.append(self._hired(on_card))
@@ -130,10 +141,13 @@ class Crew:
         try:
             answer = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False):
+                self._failed_starts.append(_last_line(error))
             return self.lose(member, _reason(error))
         member.heard = time.monotonic()
         if ref == member.greeting:
             member.greeting, member.ready = None, True
+            self._failed_starts.clear()
             return None
         if ref == member.hearing:
             member.hearing = None
@@ -151,3 +165,8 @@ def _refs(member: Member) -> list[Any]:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _last_line(error: Exception) -> str:
+    """Of a traceback: what was raised."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
