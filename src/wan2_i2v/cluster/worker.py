@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from wan2_i2v.models.located import located
 from wan2_i2v.pipeline import Fate
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Recovery
+from wan2_i2v.rows import ModelFiles
 from wan2_i2v.stages import measuring
 from wan2_i2v.stages.base import Context, Job, Stage
 from wan2_i2v.workspace import Workspace
@@ -61,6 +62,7 @@ class Worker:
     def __init__(self, stages: Sequence[Stage] | None = None) -> None:
         self._stages = {stage.name: stage for stage in (pipeline.STAGES if stages is None else stages)}
         self._kept = Kept()
+        self._found: dict[Hashable, ModelFiles] = {}
         self._said: deque[Event] = deque()
         self._stop = threading.Event()
 
@@ -98,7 +100,7 @@ class Worker:
             return self._outcome(fate, stopped), made
 
     def _run(self, task: Task, fate: Fate, brought: Sequence[Parcel]) -> None:
-        fate.job = replace(fate.job, plan=located(fate.job.plan))
+        fate.job = replace(fate.job, plan=self._located(fate.job.plan))
         for parcel in brought:
             parcels.unpack(parcel, fate.job.workspace)
         stage = self._stages[task.stage]
@@ -107,6 +109,15 @@ class Worker:
             pipeline.walk([fate], [replace(stage, model=lambda plan: self._kept.lent(stage, plan))], context)
         finally:
             measuring.write(context, task.plan.job_id)
+
+    def _located(self, plan: JobPlan) -> JobPlan:
+        """The plan with its model's files here. Looked for once for all jobs that share them: headers take long to read."""
+        key = (plan.model, plan.model_files, plan.model_fingerprint, plan.loras)
+        if key not in self._found:
+            files = located(plan).model_files
+            assert files is not None
+            self._found[key] = files
+        return plan.model_copy(update={"model_files": self._found[key]})
 
     def _made(self, task: Task, fate: Fate) -> Parcel:
         """What the stage left, also of a stopped one: latents after its last step."""
