@@ -14,7 +14,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from training import curves, experts, shifts, text, vae, wishes, wording
+from training import curves, experts, shifts, sizes, text, vae, wishes, wording
 from training.export import Parts, write_checkpoint
 from training.pictures import Pool, load_pool
 from wan2_i2v.models.catalog import MINI
@@ -59,6 +59,9 @@ def make_expert(coder: AutoencoderKLWan, reader: Reader, pool: Pool, work: Path)
         print("moves, tokens of error left", wishes.learn_moves(model, knowledge, work / "moves.jsonl"), flush=True)
         torch.save(model.state_dict(), half)
     print("light, share missed", wishes.learn_lights(model, coder, knowledge, work / "lights.jsonl"), flush=True)
+    model.to(torch.float16).to(torch.float32)
+    told = sizes.fit(model, knowledge.wishes, lambda height, width: experts.grey_latent(coder, height, width))
+    print("row lengths, error of the logarithm before and after", told, flush=True)
     torch.save(model.state_dict(), saved)
     return model
 

@@ -47,7 +47,7 @@ class _Seen(Exception):
 
 
 @torch.no_grad()
-def _input_of(layer: torch.nn.Module, call: Callable[[], Any]) -> torch.Tensor:
+def input_of(layer: torch.nn.Module, call: Callable[[], Any]) -> torch.Tensor:
     """What reaches `layer` when the model is called; the rest of the model does not run."""
 
     def catch(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -72,7 +72,7 @@ def read_wishes(model: WanTransformer3DModel, encode: Encode) -> None:
     for _ in range(PROMPTS):
         prompt, motion = wording.random_request(rng)
         latents, embeds = torch.randn(1, 36, 1, 2, 2), encode(prompt)
-        rows.append(_input_of(output, lambda x=latents, e=embeds: model(x, timestep, e))[0])
+        rows.append(input_of(output, lambda x=latents, e=embeds: model(x, timestep, e))[0])
         asked.append(wording.MOTIONS.index(motion))
     design = torch.cat([torch.stack(rows), torch.ones(PROMPTS, 1)], dim=1).double().numpy()
     wanted = np.eye(len(wording.MOTIONS))[asked]
@@ -97,7 +97,7 @@ def bearings(model: WanTransformer3DModel, grey: torch.Tensor, frames: int) -> t
         torch.cat([torch.randn_like(image), mask, image], dim=1),
         torch.zeros(1, 512, model.config.text_dim),
     )
-    seen = _input_of(model.blocks[2], lambda: model(latents, torch.tensor([950.0]), embeds))
+    seen = input_of(model.blocks[2], lambda: model(latents, torch.tensor([950.0]), embeds))
     own = seen[:, initial.IMAGE : initial.IMAGE + initial.PATCH_VALUES]
     cues = border_cues(model)
     return torch.cat([seen[:, initial.PLACES : initial.TURNS], own @ cues[:, :-1].T + cues[:, -1]], dim=1)
@@ -116,7 +116,7 @@ def border_cues(model: WanTransformer3DModel) -> torch.Tensor:
 def wish(model: WanTransformer3DModel, embeds: torch.Tensor) -> torch.Tensor:
     """What block 0 reads from a prompt, (motions,)."""
     latents = torch.randn(1, 36, 2, 2, 2)
-    seen = _input_of(model.blocks[1], lambda: model(latents, torch.tensor([950.0]), embeds))
+    seen = input_of(model.blocks[1], lambda: model(latents, torch.tensor([950.0]), embeds))
     return seen[0, initial.WISH : initial.WISH + initial.MOTIONS]
 
 
