@@ -25,7 +25,7 @@ from wan2_i2v import memory
 from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.geometry import WAN_SIZES, LatentShape, latent_shape
 from wan2_i2v.models import causal_vae, lean, residency, strips
-from wan2_i2v.models.formats.architecture import skeleton
+from wan2_i2v.models.formats.architecture import VAE_HALVES, skeleton
 from wan2_i2v.models.formats.opening import compute_dtype, set_parameter
 from wan2_i2v.models.tracing import Trace
 from wan2_i2v.rows import ModelRow
@@ -130,7 +130,7 @@ def trace_text(dtype: torch.dtype, *, streamed: bool) -> int:
 
 def trace_vae(shape: LatentShape, frames: int, dtype: torch.dtype, stage: str, parts: int = 1) -> int:
     """Peak bytes of the VAE on a clip, whole or one of `parts` strips; three chunks are as many as all."""
-    module = skeleton("vae", {}).to(dtype)
+    module = skeleton("vae", {}, VAE_HALVES["encoder" if stage == "image" else "decoder"]).to(dtype)
     with torch.inference_mode(), Trace() as trace:
         trace.count(*module.parameters())
         few = LatentShape(min(shape.frames, 4), shape.height, shape.width)
@@ -175,8 +175,8 @@ def compare_strips() -> list[dict[str, Any]]:
     """The VAE on a picture that is cut in strips."""
     shape, rows = latent_shape(121, 720, 1280), []
     vae = memory.vae_of(row_of(4), 2)
-    weights = 2 * row_of(4).vae_parameters
     for stage, parts in product(("image", "decode"), memory.STRIPS[1:]):
+        weights = 2 * memory.vae_parameters(row_of(4), stage)
         predicted = weights + memory.vae_activations(vae, stage, shape, parts) * memory.MARGIN
         traced = trace_vae(shape, 121, torch.bfloat16, stage, parts)
         rows.append(compare(f"strips of 1280×720×121 {stage} {parts}", predicted / memory.GIB, traced))

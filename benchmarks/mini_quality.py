@@ -139,12 +139,14 @@ def frames_of(video: str | None) -> Clip:
 def reconstruction(pictures: list[Clip], frames: int) -> tuple[float, float]:
     """Mean PSNR of the VAE's round trip: first frames, and whole clips that pan."""
     source = components.Source(ModelFiles.in_folder(catalog.MINI), "cpu", "float32")
-    first, whole = [], []
-    with components.vae(source) as vae, torch.inference_mode():
-        for picture in pictures:
-            clip = motions.clip("pan_left", picture, range(frames))
+    clips = [motions.clip("pan_left", picture, range(frames)) for picture in pictures]
+    encoded, first, whole = [], [], []
+    with components.vae(source, "encoder") as vae, torch.inference_mode():
+        for clip in clips:
             pixels = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-            latents = causal_vae.normalise(vae, vae.encode(pixels).latent_dist.mode())
+            encoded.append(causal_vae.normalise(vae, vae.encode(pixels).latent_dist.mode()))
+    with components.vae(source, "decoder") as vae, torch.inference_mode():
+        for clip, latents in zip(clips, encoded, strict=True):
             made = torch.cat(list(causal_vae.decode_stream(vae, latents)), dim=2)
             back = ((made[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
             first.append(peak_signal_noise_ratio(clip[0], back[0], data_range=255))

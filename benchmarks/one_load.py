@@ -55,7 +55,7 @@ def count_loads() -> Counter[str]:
 
     def counted(original: Any) -> Any:
         def build(source: Any, component: Any, *rest: Any) -> Any:
-            loads[component.identity.path.name] += 1
+            loads[" ".join([component.identity.path.name, *component.children])] += 1
             return original(source, component, *rest)
 
         return build

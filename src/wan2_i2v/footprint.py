@@ -16,6 +16,9 @@ BANDS = 4
 FLOAT = 4
 TEXT_TOKENS = 512
 INPUT_CHANNELS = 36
+MOMENTS = 32
+"""Channels that the VAE encodes to: means and log-variances."""
+
 GIVEN_CHUNKS = 8
 """Of a canvas cut in strips, how many chunks give features of their own, with some to spare."""
 
@@ -87,6 +90,19 @@ class Vae:
     blocks: int
     patch: int
     element: int
+
+    @property
+    def encoder_parameters(self) -> int:
+        """Weights of the half that encodes; the others are the decoder's."""
+        channels = [self.base * multiple for multiple in (1, *self.levels)]
+        count = _convolution(3 * self.patch**2, channels[0], 27)
+        for level, (source, target) in enumerate(pairwise(channels)):
+            count += _residual(source, target) + (self.blocks - 1) * _residual(target, target)
+            if level < len(self.levels) - 1:
+                count += _convolution(target, target, 9) + self.temporal[level] * _convolution(target, target, 3)
+        last = channels[-1]
+        count += 2 * _residual(last, last) + last + _convolution(last, 3 * last, 1) + _convolution(last, last, 1)
+        return count + last + _convolution(last, MOMENTS, 27) + _convolution(MOMENTS, MOMENTS, 1)
 
     @property
     def decoder_margin(self) -> int:
@@ -292,6 +308,17 @@ def _band(latent: LatentShape, strips: int, margin: int) -> tuple[LatentShape, i
     edges = [longer * index // count for index in range(count + 1)]
     wide = max(min(longer, stop + margin) - max(0, start - margin) for start, stop in pairwise(edges))
     return LatentShape(latent.frames, shorter, wide), -(-longer // count) * shorter
+
+
+def _convolution(source: int, target: int, kernel: int) -> int:
+    """Weights and biases of a convolution with `kernel` positions."""
+    return (source * kernel + 1) * target
+
+
+def _residual(source: int, target: int) -> int:
+    """Weights of a residual block: two norms, two convolutions, and a shortcut where the width changes."""
+    shortcut = 0 if source == target else _convolution(source, target, 1)
+    return source + _convolution(source, target, 27) + target + _convolution(target, target, 27) + shortcut
 
 
 def _history(channels: int, height: int, width: int) -> int:

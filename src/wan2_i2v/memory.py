@@ -202,10 +202,16 @@ def _vae(stage: str, model: ModelRow, shape: LatentShape, room: Room) -> StagePe
     size = bytes_of(room.device.dtype)
     for strips in STRIPS:
         activations = vae_activations(vae_of(model, size), stage, shape, strips) * MARGIN
-        peak = room.corrected(_peak(stage, model.vae_parameters * size, activations, room.device))
+        peak = room.corrected(_peak(stage, vae_parameters(model, stage) * size, activations, room.device))
         if peak.memory_gib * GIB <= room.bytes:
             break
     return peak.model_copy(update={"strips": strips})
+
+
+def vae_parameters(model: ModelRow, stage: str) -> int:
+    """Weights of the half of the VAE that the stage `image` or `decode` loads."""
+    encoder = vae_of(model, 1).encoder_parameters
+    return encoder if stage == "image" else model.vae_parameters - encoder
 
 
 def vae_activations(vae: Vae, stage: str, shape: LatentShape, strips: int) -> int:
@@ -288,7 +294,7 @@ def stored_bytes(model: ModelRow, kind: Kind) -> float:
     """Bytes of a stage's weight file; two per weight where the row does not say."""
     if kind == "denoise":
         return model.packed_bytes or model.expert_parameters * STORED
-    return STORED * (model.text_parameters if kind == "text" else model.vae_parameters)
+    return STORED * (model.text_parameters if kind == "text" else vae_parameters(model, kind))
 
 
 def _with_ram(peak: StagePeak, text: StagePeak, model: ModelRow, shape: LatentShape, device: DeviceFacts) -> StagePeak:

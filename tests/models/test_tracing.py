@@ -8,7 +8,7 @@ import torch
 from wan2_i2v.footprint import Transformer, Vae
 from wan2_i2v.geometry import latent_shape
 from wan2_i2v.models import causal_vae, lean, strips
-from wan2_i2v.models.formats.architecture import skeleton
+from wan2_i2v.models.formats.architecture import VAE_HALVES, skeleton
 from wan2_i2v.models.tracing import Trace
 
 EXPERT = {
@@ -35,6 +35,21 @@ def test_attention_holds_its_output_and_no_matrix_of_scores():
     with Trace() as trace:
         torch.nn.functional.scaled_dot_product_attention(query, query, query)
     assert trace.peak < 1.1 * query.nbytes
+
+
+@pytest.mark.parametrize(
+    ("config", "dimensions"),
+    [
+        ({}, ((1, 2, 4, 4), (False, True, True), 2, 1)),
+        ({"base_dim": 32, "dim_mult": [1, 2, 3], "num_res_blocks": 1, "temperal_downsample": [True, True],
+          "in_channels": 12, "out_channels": 12, "patch_size": 2}, ((1, 2, 3), (True, True), 1, 2)),
+    ],
+)  # fmt: skip
+def test_the_plan_counts_the_weights_of_the_half_of_the_vae_that_encodes(config, dimensions):
+    module = skeleton("vae", config, VAE_HALVES["encoder"])
+    levels, temporal, blocks, patch = dimensions
+    counted = Vae(config.get("base_dim", 96), levels, temporal, blocks, patch, 4).encoder_parameters
+    assert counted == sum(value.numel() for value in module.parameters())
 
 
 @pytest.mark.parametrize(("size", "frames"), [((256, 256), 73), ((320, 176), 33)])

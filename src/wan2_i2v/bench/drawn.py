@@ -18,7 +18,7 @@ import torch
 from wan2_i2v.geometry import VAE_SCALE_SPATIAL, LatentShape
 from wan2_i2v.memory import Choice
 from wan2_i2v.models import causal_vae, lean, residency
-from wan2_i2v.models.formats.architecture import skeleton
+from wan2_i2v.models.formats.architecture import VAE_HALVES, skeleton
 from wan2_i2v.models.formats.opening import compute_dtype, finish, set_parameter
 from wan2_i2v.models.formats.packed import Packed, dequantise
 from wan2_i2v.rows import ModelRow
@@ -129,7 +129,7 @@ def pass_expert(models: Models, shape: LatentShape, place: Place, choice: Choice
 @torch.inference_mode()
 def pass_vae(models: Models, shape: LatentShape, place: Place, stage: str) -> None:
     """The VAE on a clip of `shape`: `stage` image encodes a still canvas, decode gives the frames, chunk by chunk."""
-    module = skeleton("vae", models.vae)
+    module = skeleton("vae", models.vae, VAE_HALVES["encoder" if stage == "image" else "decoder"])
     _fill(module, DrawnSource(module, place.device), place)
     if stage == "image":
         size = (shape.height * VAE_SCALE_SPATIAL, shape.width * VAE_SCALE_SPATIAL)

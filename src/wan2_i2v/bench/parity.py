@@ -44,7 +44,7 @@ def results(row: ModelRow, device: DeviceFacts) -> dict[str, torch.Tensor]:
     plan, found = _plan(row, device), dict[str, torch.Tensor]()
     with components.text_encoder(source_of(plan, "text")) as encoder:
         found["text"] = text.encode_prompt(encoder, PROMPT)
-    with components.vae(source_of(plan)) as vae:
+    with components.vae(source_of(plan), "encoder") as vae:
         given = causal_vae.Given(_picture().to(vae.device, vae.dtype))
         found["conditioning"] = image.condition(vae, given, plan.model_frames)
     state = denoise.start(plan)
@@ -55,7 +55,7 @@ def results(row: ModelRow, device: DeviceFacts) -> dict[str, torch.Tensor]:
             for _, after in denoise.denoise(velocity, state, plan, plan.span(taken)):
                 state = after
         found[f"latents, {taken.expert} expert"] = state.latents
-    with components.vae(source_of(plan)) as vae:
+    with components.vae(source_of(plan), "decoder") as vae:
         latents = state.latents.to(vae.device, vae.dtype)
         found["frames"] = torch.cat(list(causal_vae.decode_stream(vae, latents)), dim=2)
     return {name: tensor.float().cpu() for name, tensor in found.items()}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,6 +21,7 @@ from wan2_i2v.errors import CheckpointError, DeviceError, Wan2I2VError, translat
 from wan2_i2v.memory import Residency
 from wan2_i2v.models import lean, residency
 from wan2_i2v.models.attention import usable_backend
+from wan2_i2v.models.formats.architecture import VAE_HALVES
 from wan2_i2v.models.formats.encodings import PACKED_TYPES
 from wan2_i2v.models.formats.opening import Component, Part, load, open_component
 from wan2_i2v.models.formats.source import HeldSource, WeightSource
@@ -29,6 +30,8 @@ from wan2_i2v.models.lora.reading import LoraSpec
 from wan2_i2v.plan import LoraPlan
 from wan2_i2v.rows import ModelFiles
 from wan2_i2v.schedule import Expert
+
+Half = Literal["encoder", "decoder"]
 
 PART: dict[Expert, str] = {"high": "transformer", "single": "transformer", "low": "transformer_2"}
 
@@ -106,10 +109,10 @@ def _tokenizer(files: ModelFiles) -> Any:
 
 
 @contextlib.contextmanager
-def vae(source: Source) -> Iterator[Any]:
-    """The causal 3D VAE (`AutoencoderKLWan`)."""
+def vae(source: Source, half: Half) -> Iterator[Any]:
+    """One half of the causal 3D VAE: an `AutoencoderKLWan` that can encode or decode and has no weights for the other."""
     with _loading(source, "vae"):
-        component = _open(source, "vae")
+        component = _open(source, "vae").only(*VAE_HALVES[half])
     with _resident(source, component) as model:
         yield model
 

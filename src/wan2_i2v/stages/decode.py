@@ -82,6 +82,6 @@ STAGE = Stage(
     run=_run,
     done=lambda job: places.clip_path(job.workspace, job.plan).exists() or places.finished(job.workspace),
     steps=_steps,
-    model=lambda plan: components.vae(source_of(plan)),
+    model=lambda plan: components.vae(source_of(plan), "decoder"),
     shares=source_of,
 )

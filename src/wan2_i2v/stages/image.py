@@ -64,6 +64,6 @@ STAGE = Stage(
     run=_run,
     done=lambda job: job.workspace.conditioning.exists(),
     steps=one_step,
-    model=lambda plan: components.vae(source_of(plan)),
+    model=lambda plan: components.vae(source_of(plan), "encoder"),
     shares=source_of,
 )

@@ -18,11 +18,20 @@ from wan2_i2v.models.formats.configs import Shapes
 LISTED = 10
 
 
-def skeleton(part: str, config: Mapping[str, Any]) -> torch.nn.Module:
-    """The component's module on the meta device: names and shapes, no memory. `part` as in a diffusers folder."""
+VAE_HALVES = {"encoder": ("encoder", "quant_conv"), "decoder": ("post_quant_conv", "decoder")}
+"""Children of the VAE that each direction needs. No stage needs both."""
+
+
+def skeleton(part: str, config: Mapping[str, Any], children: tuple[str, ...] = ()) -> torch.nn.Module:
+    """The component's module on the meta device: names and shapes, no memory. `part` as in a diffusers folder.
+
+    Where `children` are named, the module has no others.
+    """
     with torch.device("meta"):
         module = _construct(part, config)
     assert isinstance(module, torch.nn.Module)
+    for name in [name for name, _ in module.named_children() if children and name not in children]:
+        delattr(module, name)
     return module.eval().requires_grad_(False)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,16 +26,29 @@ Part = Literal["transformer", "vae", "text_encoder"]
 
 @dataclass(frozen=True)
 class Component:
-    """One component of a checkpoint: what it is, how it is built, where its weights come from."""
+    """One component of a checkpoint: what it is, how it is built, where its weights come from.
+
+    `children`: the module's direct children that are built, all of them where none is named.
+    """
 
     part: Part
     identity: Identity
     config: Mapping[str, Any]
     source: WeightSource
+    children: tuple[str, ...] = ()
+
+    def only(self, *children: str) -> Component:
+        """The same component without the module's other children and their weights."""
+        return replace(self, children=children)
 
     def skeleton(self) -> torch.nn.Module:
         """The module on the meta device."""
-        return architecture.skeleton(self.part, self.config)
+        return architecture.skeleton(self.part, self.config, self.children)
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the weights that `skeleton` has."""
+        names = self.source.keys()
+        return tuple(key for key in names if not self.children or key.partition(".")[0] in self.children)
 
 
 def open_component(path: Path, part: Part, config_file: Path | None = None) -> Component:
@@ -61,7 +74,7 @@ def load(component: Component, device: torch.device | str, dtype: torch.dtype) -
 
     Weights that need neither conversion nor moving are views of the mapped file where its alignment allows.
     """
-    module, names = component.skeleton(), component.source.keys()
+    module, names = component.skeleton(), component.keys()
     for key in names:
         set_parameter(module, key, component.source.load(key, device, compute_dtype(module, key, dtype)))
     finish(module, device)
