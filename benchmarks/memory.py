@@ -177,7 +177,7 @@ def compare_strips() -> list[dict[str, Any]]:
     vae = memory.vae_of(row_of(4), 2)
     for stage, parts in product(("image", "decode"), memory.STRIPS[1:]):
         weights = 2 * memory.vae_parameters(row_of(4), stage)
-        predicted = weights + memory.vae_activations(vae, stage, shape, parts) * memory.MARGIN
+        predicted = weights + memory.vae_activations(vae, stage, shape, parts) * memory.VAE_MARGIN
         traced = trace_vae(shape, 121, torch.bfloat16, stage, parts)
         rows.append(compare(f"strips of 1280×720×121 {stage} {parts}", predicted / memory.GIB, traced))
     return rows
