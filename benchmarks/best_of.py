@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="best-of-") as folder:
+        os.environ["WAN2_I2V_OUTPUT"] = folder
         summary = run(args, Path(folder))
     if args.out:
         args.out.write_text(json.dumps(summary, indent=2) + "\n")
