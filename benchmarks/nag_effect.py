@@ -2,8 +2,8 @@
 
 Each of eight directed motions is asked for in two wordings and named in the negative prompt, on several photos: once without
 NAG, so that nothing evaluates the negative prompt, once with it, and once with it and a negative prompt that names no motion.
-Measured is the strength of the asked motion by optical flow (pixels per frame; for zoom and turn at the border). The effect
-is what the negative prompt takes away, as a share of the strength without it; paired per case, with Student's 95 % interval
+Measured is the strength of the asked motion: its share in the clip's optical flow, 1 for that of the motion's own formula. The
+effect is what the negative prompt takes away, as a share of the strength without it; paired per case, with Student's 95 % interval
 of the mean and Cohen's d of the paired differences. Prints a table and, as the last line of stdout, one JSON object.
 
     python benchmarks/nag_effect.py [--pictures 4] [--size 128] [--frames 17] [--out FILE]
@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import mini_quality, photos
 
 from wan2_i2v import GenerateRequest, generate_many
+from wan2_i2v.pictures import prepare
 
 WORDINGS = {
     "pan_left": ("The camera pans to the left.", "the view slides left", "pan left"),
@@ -45,16 +46,8 @@ WORDINGS = {
 """Two prompts and the negative prompt of each motion."""
 UNRELATED = "blurry, low quality, watermark"
 ARMS = ("without", "named", "unrelated")
-SEEN = 0.03
-"""Pixels per frame below which the clip without NAG does not show the asked motion, and nothing can be taken away."""
-
-
-def strength(flow: mini_quality.Flow, motion: str, half_side: float) -> float:
-    """Of the asked motion, in pixels per frame."""
-    along = {"left": flow.across, "right": -flow.across, "up": flow.down, "down": -flow.down}
-    around = {"in": flow.divergence, "out": -flow.divergence, "cw": flow.curl, "ccw": -flow.curl}
-    word = motion.split("_")[1]
-    return along[word] if word in along else around[word] * half_side
+SEEN = mini_quality.MOVING
+"""Share of the motion's full strength below which the clip without NAG does not show it, and nothing can be taken away."""
 
 
 def summary_of(effects: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -93,14 +86,15 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
     for (name, motion, prompt, arm), record in zip(cases, records, strict=True):
         flow = mini_quality.measure(mini_quality.frames_of(record.video))
-        found[name, motion, prompt][arm] = strength(flow, motion, args.size / 2)
+        picture = np.asarray(prepare(pictures[name], args.size, args.size, "center", "#ffffff"))
+        known = mini_quality.known_flows(picture.tobytes(), picture.shape, args.frames)
+        found[name, motion, prompt][arm] = mini_quality.amount(flow, known[motion])
     moving = {case: told for case, told in found.items() if told["without"] > SEEN}
     for (name, _, prompt), told in found.items():
         print(f"{name:20}{prompt:42}" + "".join(f"{told[arm]:9.3f}" for arm in ARMS))
     taken = {
         arm: np.array([1 - told[arm] / told["without"] for told in moving.values()]) for arm in ("named", "unrelated")
     }
-    pixels = np.array([told["without"] - told["named"] for told in moving.values()])
     by_motion = {
         motion: round(
             float(np.mean([1 - t["named"] / t["without"] for case, t in moving.items() if case[1] == motion])), 3
@@ -110,7 +104,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     return {
         "share_taken": summary_of(taken["named"]),
-        "pixels_per_frame_taken": summary_of(pixels),
+        "strength_without": round(float(np.mean([told["without"] for told in moving.values()])), 3),
         "share_taken_by_unrelated": summary_of(taken["unrelated"]),
         "share_taken_beyond_unrelated": summary_of(taken["named"] - taken["unrelated"]),
         "share_taken_by_motion": by_motion,
