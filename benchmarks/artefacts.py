@@ -18,6 +18,7 @@ import argparse
 import datetime
 import json
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,6 +27,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks import damage, photos
 
 from wan2_i2v.eye import causes, limits

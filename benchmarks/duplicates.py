@@ -12,12 +12,16 @@ import argparse
 import collections
 import datetime
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks import damage, photos
 from benchmarks.artefacts import CRFS, FPS, SIZE, through_h264
 

@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,8 +24,11 @@ from typing import Any
 
 import cv2
 import torch
-from benchmarks import damage, photos
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import damage, photos
 
 from wan2_i2v.eye.files import verify_file
 from wan2_i2v.eye.picture import analyze

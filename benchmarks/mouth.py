@@ -13,6 +13,7 @@ import argparse
 import datetime
 import json
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,6 +22,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks import mouths, photos
 from benchmarks.mouths import Scene
 
