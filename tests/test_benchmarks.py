@@ -16,9 +16,8 @@ def test_the_projects_root_is_on_the_path_before_its_packages_are_imported(scrip
     body = ast.parse(script.read_text(encoding="utf-8")).body
     if not any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in body):
         return
-    inserted = [
-        node.lineno for node in body if "sys.path.insert" in ast.unparse(node) and "parents[1])" in ast.unparse(node)
-    ]
+    ways = ("sys.path.insert(0, str(Path(__file__).resolve().parents[1]))", "sys.path.insert(0, str(ROOT))")
+    inserted = [node.lineno for node in body if ast.unparse(node) in ways]
     needed = [
         node.lineno
         for node in body
