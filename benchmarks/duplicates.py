@@ -1,4 +1,4 @@
-"""How often does a good clip repeat a frame, and is stutter found, from 6 frames on? Prints one JSON object.
+"""How often does a good clip repeat a frame, and is stutter found, in short clips? Prints one JSON object.
 
 The pictures of `photos.scenes` are set in motion as in `artefacts.py`, left as they are or with every second or third frame
 repeated, written as H.264 and read back. Counted are clips by the number of their repeats, and those that fail.
@@ -28,7 +28,8 @@ from benchmarks.artefacts import CRFS, FPS, SIZE, through_h264
 from wan2_i2v.eye import motion
 from wan2_i2v.eye.series import Gatherer, Series
 
-LENGTHS = (6, 9, 13, 17)
+LENGTHS = (6, 9)
+"""The shortest that is judged, and the longest of which one repeat is above the limit's share."""
 EVERY = (2, 3)
 """Every second and every third frame repeats the one before: the strong and the medium damage of `artefacts.py`."""
 
