@@ -2,8 +2,7 @@
 
 Eight photos, each with the five prompt presets: 40 jobs. Each is made with `--best-of N`, so its first attempt is the clip that
 the job without it makes, and once more with `--retries N - 1`. Compared are, job by job, the first attempt, the best, and the
-last of the retries; the interval is of the paired difference (Wilson's for shares, McNemar's exact test for the difference).
-Prints a table and, as the last line of stdout, one JSON object.
+last of the retries: shares with Wilson's intervals, and McNemar's exact test of the difference. Prints a table and, as the last line of stdout, one JSON object.
 
     python benchmarks/best_of.py [--best-of 4] [--pictures 8] [--size 128] [--frames 25] [--out FILE]
 """
@@ -11,10 +10,7 @@ Prints a table and, as the last line of stdout, one JSON object.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import tempfile
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -25,7 +21,7 @@ from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import photos
+from benchmarks import photos, reporting
 
 from wan2_i2v import GenerateRequest, generate_many
 from wan2_i2v.presets import PROMPT_PRESETS
@@ -40,7 +36,7 @@ def requests(args: argparse.Namespace, folder: Path, way: str, more: dict[str, i
         found += [
             GenerateRequest(
                 image=str(path), prompt=preset.verbatim, width=args.size, height=args.size, num_frames=args.frames, seed=1,
-                output=str(folder / way), job_id=f"{name}-{preset_name}", device="cpu", model="mini", **more,
+                output=str(folder / way), job_id=f"{way}-{name}-{preset_name}", device="cpu", model="mini", **more,
             )
             for preset_name, preset in PROMPT_PRESETS.items()
         ]  # fmt: skip
@@ -99,19 +95,12 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = reporting.parser(__doc__)
     parser.add_argument("--best-of", type=int, default=4)
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--frames", type=int, default=25)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="best-of-") as folder:
-        os.environ["WAN2_I2V_OUTPUT"] = folder
-        summary = run(args, Path(folder))
-    if args.out:
-        args.out.write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps(summary))
+    reporting.report(parser.parse_args(), run)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx2
@@ -40,22 +40,33 @@ PROCESSES = 4
 SLEEP = 0.01
 
 
-class Health:
-    """Asks /health in a thread of its own; `seconds` holds what each answer took while a job was computing."""
+class Beside:
+    """Measures in a thread of its own while the block runs; what it measured is in `seconds`."""
 
-    def __init__(self, server: LiveServer) -> None:
-        self._server, self._ending = server, threading.Event()
+    def __init__(self) -> None:
+        self._ending = threading.Event()
         self.seconds: list[float] = []
-        self.idle = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Health:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._ending.set()
         self._thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+class Health(Beside):
+    """Asks /health in a thread of its own; `seconds` holds what each answer took while a job was computing."""
+
+    def __init__(self, server: LiveServer) -> None:
+        super().__init__()
+        self._server = server
+        self.idle = 0
 
     def _run(self) -> None:
         with httpx2.Client(base_url=self._server.url, timeout=60, trust_env=False) as client:
@@ -69,21 +80,8 @@ class Health:
                     self.idle += 1
 
 
-class Sleeper:
-    """How much later than asked for a thread of this process wakes up, in `seconds`."""
-
-    def __init__(self) -> None:
-        self._ending = threading.Event()
-        self.seconds: list[float] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Sleeper:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._ending.set()
-        self._thread.join()
+class Sleeper(Beside):
+    """How much later than asked for a thread of this process wakes up."""
 
     def _run(self) -> None:
         while not self._ending.is_set():

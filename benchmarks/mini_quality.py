@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import tempfile
 import time
 from datetime import date
 from functools import cache
@@ -32,6 +30,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import reporting
 from training.phrases import HELD_OUT
 
 from training import motions, wording
@@ -221,7 +220,7 @@ def request(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = reporting.parser(__doc__)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=1)
@@ -229,14 +228,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=73)
     parser.add_argument("--recipes", nargs="+", default=["rapid", "lightx2v"])
     parser.add_argument("--sheet", type=Path, default=Path("mini-quality.png"))
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mini-quality-") as name:
-        os.environ["WAN2_I2V_OUTPUT"] = name
-        summary = run(args, Path(name))
-    if args.out:
-        args.out.write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps(summary))
+    reporting.report(parser.parse_args(), run)
 
 
 def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:

@@ -12,10 +12,7 @@ of the mean and Cohen's d of the paired differences. Prints a table and, as the 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import tempfile
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
@@ -28,7 +25,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import mini_quality, photos
+from benchmarks import mini_quality, photos, reporting
 
 from wan2_i2v import GenerateRequest, generate_many
 from wan2_i2v.pictures import prepare
@@ -116,18 +113,11 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = reporting.parser(__doc__)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--frames", type=int, default=17)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nag-effect-") as folder:
-        os.environ["WAN2_I2V_OUTPUT"] = folder
-        summary = run(args, Path(folder))
-    if args.out:
-        args.out.write_text(json.dumps(summary, indent=2) + "\n")
-    print(json.dumps(summary))
+    reporting.report(parser.parse_args(), run)
 
 
 if __name__ == "__main__":
