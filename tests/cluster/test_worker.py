@@ -54,12 +54,15 @@ def artifacts(job: Job) -> dict[str, str]:
 def test_stage_by_stage_a_worker_makes_what_the_pipeline_makes(job):
     there, here = job("there"), job("here")
     worker = Worker()
+    seen: dict[str, float] = {}
     for stage in order(there.plan):
         outcome = give(worker, there, stage)
+        seen |= outcome.measured
         assert outcome.error is None and not outcome.stopped and list(outcome.seconds) == [stage]
         assert [event.stage for event in outcome.events if isinstance(event, Started)] == [stage]
     fates = [pipeline.Fate(here, here)]
     pipeline.walk(fates, pipeline.STAGES[:-1], Context(lambda event: None, lambda: False))
+    assert seen.keys() == fates[0].peaks.keys()
     assert fates[0].error is None and artifacts(there) == artifacts(here) and len(artifacts(here)) == 4
     verdicts = [json.loads(one.workspace.verification.read_bytes()) for one in (there, here)]
     assert verdicts[0] == verdicts[1]

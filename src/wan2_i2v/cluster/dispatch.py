@@ -254,6 +254,7 @@ def _merge(fate: Fate, outcome: Outcome) -> None:
     """What a worker did becomes part of the job's fate."""
     for stage, seconds in outcome.seconds.items():
         fate.seconds[stage] = fate.seconds.get(stage, 0.0) + seconds
+    fate.peaks |= outcome.measured
     fate.recoveries = outcome.recoveries
     fate.job = replace(fate.job, plan=fate.job.plan.model_copy(update={"peaks": outcome.peaks}))
     if outcome.error is not None:

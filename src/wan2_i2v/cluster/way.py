@@ -68,11 +68,7 @@ class Way:
         return [planned.get(stage) or _unknown(stage) for stage in self.left()]
 
     def _before(self, stage: str) -> set[str]:
-        return (
-            set()
-            if stage == "image"
-            else set(self.order[: self.order.index(stage)]) - ({"text"} if stage == "text" else set())
-        )
+        return set() if stage == "image" else set(self.order[: self.order.index(stage)])
 
 
 def _unknown(stage: str) -> StageTime:

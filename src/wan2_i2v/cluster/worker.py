@@ -46,11 +46,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: `error` of the job's own, if any; `stopped` when it was told to. The rest is the job's fate."""
+    """How a task ended: `error` of the job's own, if any; `stopped` when it was told to. The rest is the job's fate:
+    `peaks` are the planned ones as they are by now, `measured` those in GiB that were seen."""
 
     error: dict[str, Any] | None
     stopped: bool
     seconds: dict[str, float]
+    measured: dict[str, float]
     peaks: tuple[StagePeak, ...]
     recoveries: tuple[Recovery, ...]
     events: tuple[Event, ...]
@@ -130,7 +132,7 @@ class Worker:
     def _outcome(self, fate: Fate, stopped: bool) -> Outcome:
         error = None if fate.error is None else fate.error.to_dict()
         peaks = fate.job.plan.peaks
-        return Outcome(error, stopped, fate.seconds, peaks, fate.recoveries, self.hear(stop=False))
+        return Outcome(error, stopped, fate.seconds, fate.peaks, peaks, fate.recoveries, self.hear(stop=False))
 
 
 def _troubled(error: Exception, task: Task) -> Wan2I2VError:
