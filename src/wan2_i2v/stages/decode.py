@@ -83,5 +83,5 @@ STAGE = Stage(
     done=lambda job: places.clip_path(job.workspace, job.plan).exists() or places.finished(job.workspace),
     steps=_steps,
     model=lambda plan: components.vae(source_of(plan), "decoder"),
-    shares=source_of,
+    shares=lambda plan: (source_of(plan), "decoder"),
 )

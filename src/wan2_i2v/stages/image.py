@@ -65,5 +65,5 @@ STAGE = Stage(
     done=lambda job: job.workspace.conditioning.exists(),
     steps=one_step,
     model=lambda plan: components.vae(source_of(plan), "encoder"),
-    shares=source_of,
+    shares=lambda plan: (source_of(plan), "encoder"),
 )
