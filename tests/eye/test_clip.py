@@ -56,6 +56,31 @@ def test_strong_damage_is_found_and_named(photo, kind):
     assert kind.check == "first_frame" or found.remedy is not None
 
 
+def muzzle_flash(photo):
+    """A flash of eight frames that dies down while the camera, kicked by it, goes on to other parts of the picture."""
+    light = np.r_[np.zeros(9), 60, 55, 50, 45, 20, 10, 5, np.zeros(FRAMES - 16)]
+    shift = (np.arange(FRAMES) + np.r_[np.zeros(9), np.linspace(6, 14, 8), np.full(FRAMES - 17, 14)]).astype(int)
+    return [
+        np.clip(photo[40 : 40 + SIZE[1], 60 + right : 60 + right + SIZE[0]] * 0.6 + more, 0, 255).astype(np.uint8)
+        for more, right in zip(light, shift, strict=True)
+    ]
+
+
+def test_a_flash_is_a_fault_unless_it_was_asked_for(photo):
+    clip = muzzle_flash(photo)
+    checks = examine(clip, FPS, clip[0], "motion")
+    assert failed(checks) == {"flash"}, "and no cut, though what it shows has moved on"
+    assert by_name(checks, "flash").spans[0][0] == round(9 / FPS, 3)
+    asked = examine(clip, FPS, clip[0], "motion", allow_flashes=True)
+    assert failed(asked) == set()
+    assert by_name(asked, "flash").message == "the picture flashes at 0.56 s, as asked"
+
+
+def test_a_cut_is_a_fault_where_flashes_were_asked_for(photo):
+    clip = [*muzzle_flash(photo), *damage.good_clip(skimage.data.chelsea(), "pan", size=SIZE, frames=FRAMES)]
+    assert "cut" in failed(examine(clip, FPS, clip[0], "motion", allow_flashes=True))
+
+
 @pytest.mark.parametrize("frames", [6, 9])
 def test_one_repeat_in_a_short_clip_is_no_stutter_and_two_are(photo, frames):
     good = damage.good_clip(photo, "pan", size=SIZE, frames=frames)

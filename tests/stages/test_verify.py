@@ -14,6 +14,7 @@ import plans
 from wan2_i2v import places
 from wan2_i2v.media.formats import ClipFormat
 from wan2_i2v.media.writer import write_clip
+from wan2_i2v.presets import PROMPT_PRESETS
 from wan2_i2v.record import Verification
 from wan2_i2v.stages import tensors, verify
 from wan2_i2v.stages.base import Context, Job
@@ -193,6 +194,27 @@ def test_a_folder_with_a_damaged_frame_cannot_be_read(tmp_path):
 )
 def test_what_a_prompt_asks_for(prompt, expected):
     assert verify.expected_of(prompt) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        (PROMPT_PRESETS["combat"].verbatim, True),
+        (PROMPT_PRESETS["combat"].prompt, True),
+        (PROMPT_PRESETS["fireworks"].verbatim, True),
+        ("Lightning strikes the tower", True),
+        ("the bomb explodes", True),
+        ("strobe lights in a club", True),
+        ("he holds a flashlight", False),
+        ("calm sea, no flash", False),
+        ("she fires up the stove", False),
+        ("", False),
+    ],
+)
+def test_what_a_prompt_calls_a_flash(prompt, asked, tmp_path):
+    clip = [*clips.moving(COUNT)]
+    clip[6] = np.full_like(clip[6], 250)
+    assert failures(check(tmp_path, clip, prompt=prompt)) == (set() if asked else {"flash"})
 
 
 def test_the_stage_writes_its_verdict(tmp_path):

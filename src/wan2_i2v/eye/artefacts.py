@@ -23,6 +23,8 @@ CONTENT = 5.0
 """The same for coarse luma brought to the brightness and contrast of the frame before."""
 RETURNS = 0.5
 """A flash is over when a frame is again so much more like the one before it than the flash is."""
+AFTERGLOW = 2 * REACH
+"""Frames within which the brightness of a flash has gone back, when what it shows has moved on meanwhile."""
 
 
 Flags = npt.NDArray[np.bool_]
@@ -189,7 +191,18 @@ def _flash_end(series: Series, frame: int) -> int | None:
         later = frame + apart
         if later < len(series) and series.back[apart, later] < RETURNS * jump:
             return later
-    return None
+    return _glow_end(series, frame)
+
+
+def _glow_end(series: Series, frame: int) -> int | None:
+    """The same by brightness alone: a flash in which the picture moves on, by a recoil say, never looks again as before."""
+    before = series.mean[frame - 1]
+    rise = series.mean[frame] - before
+    if rise < SPIKE:
+        return None
+    after = series.mean[frame + 1 : frame + AFTERGLOW] - before
+    gone = np.flatnonzero(np.abs(after) < RETURNS * rise)
+    return frame + 1 + int(gone[0]) if gone.size else None
 
 
 def _drifts(path: Floats, series: Series) -> list[Check]:

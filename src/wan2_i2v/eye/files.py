@@ -43,7 +43,12 @@ class _Frames:
 
 
 def verify_file(
-    path: Path, against: Path | None = None, expected: Expected | None = None, *, allow_speech: bool = False
+    path: Path,
+    against: Path | None = None,
+    expected: Expected | None = None,
+    *,
+    allow_speech: bool = False,
+    allow_flashes: bool = False,
 ) -> Examination:
     """Examine a video, GIF, WebP or folder of PNG frames.
 
@@ -57,7 +62,7 @@ def verify_file(
     except InvalidRequest as error:
         return Examination((_check("readable", False, str(error)),), None, (), (), 0.0)
     frames = _Frames(path, facts.rotation)
-    seen = look(frames, facts.fps, start, expected, allow_speech=allow_speech)
+    seen = look(frames, facts.fps, start, expected, allow_speech=allow_speech, allow_flashes=allow_flashes)
     return replace(seen, checks=(*container_checks(facts, frames.count, frames.damage), *seen.checks))
 
 

@@ -59,6 +59,16 @@ CAMERA = re.compile(
 )
 
 
+FLASHES = re.compile(
+    r"(?<!no )(?<!without )(?<!without any )\b("
+    r"flash(es|ing)?(?![- ]?(light|back))|lightning|strob(e|es|ing)|explo(de|des|ding|sions?)|detonat(es|ing|ions?)"
+    r"|gunfire|gunshots?|(weapons?|guns?|rifles?|cannons?) (firing|fires?)|fireworks?"
+    r")\b",
+    re.IGNORECASE,
+)
+"""What a prompt calls light that comes and goes at once."""
+
+
 def expected_of(prompt: str) -> Expected | None:
     """Whether a prompt asks for a clip in which (almost) nothing moves, or for motion.
 
@@ -113,7 +123,14 @@ def verify_clip(
         facts = reader.probe(clip)
     except InvalidRequest as error:
         return Verification(checks=(*checks, _unreadable(str(error))))
-    seen = examine(frames, plan.fps, prepared, expected_of(plan.prompt), allow_speech=plan.allow_speech)
+    seen = examine(
+        frames,
+        plan.fps,
+        prepared,
+        expected_of(plan.prompt),
+        allow_speech=plan.allow_speech,
+        allow_flashes=FLASHES.search(plan.prompt) is not None,
+    )
     if frames.problem:
         return Verification(checks=(*checks, _unreadable(frames.problem)))
     ending = [] if last is None else [_check_last(frames.last, last)]

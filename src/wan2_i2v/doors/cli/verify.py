@@ -25,6 +25,7 @@ Video = Annotated[str, typer.Argument(help="A video, GIF or WebP, or a folder of
 Against = Annotated[str | None, typer.Option(help="The picture that the video starts from.", show_default=False)]
 Expected = Annotated[Expect | None, typer.Option(help="What was asked for.", show_default=False)]
 Speech = Annotated[bool, typer.Option("--allow-speech", help="Moving mouths are reported but do not fail.")]
+Flashes = Annotated[bool, typer.Option("--allow-flashes", help="The same for flashes of light.")]
 Report = Annotated[str | None, typer.Option(help="Write a report to this .html or .png file.", show_default=False)]
 
 
@@ -33,6 +34,7 @@ def verify(
     against: Against = None,
     expect: Expected = None,
     allow_speech: Speech = False,
+    allow_flashes: Flashes = False,
     report: Report = None,
     json: AsJson = False,
 ) -> int:
@@ -47,7 +49,9 @@ def verify(
     path = describe_path(video)
     out = None if report is None else _report_path(report)
     picture = None if against is None else describe_path(against)
-    seen = verify_file(path, picture, None if expect is None else expect.value, allow_speech=allow_speech)
+    seen = verify_file(
+        path, picture, None if expect is None else expect.value, allow_speech=allow_speech, allow_flashes=allow_flashes
+    )
     if out is not None:
         write_report(seen, out, path.name)
     if json:
