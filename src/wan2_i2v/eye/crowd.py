@@ -20,6 +20,8 @@ SEARCH_EVERY = 12
 SAME_PLACE = 0.6
 """Distance in face heights within which a face found again is the one that was lost."""
 KEPT_CROPS = 6
+SETTLING = 2
+"""Times that the mesh looks again where it found a face: its first input is the detector's square, which is coarse."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,11 @@ class Crowd:
 
     fps: float
     uncounted: int = 0
+    _frames: int = 0
     _tracks: list[_Track] = field(default_factory=list)
 
     def see(self, index: int, frame: Picture) -> None:
+        self._frames += 1
         for track in self._tracks:
             if track.alive:
                 moved = follow(frame, track.face)
@@ -74,9 +78,10 @@ class Crowd:
             known = next((track for track in self._tracks if track.fits(face)), None)
             if known is not None:
                 if not known.alive:
-                    known.alive, known.face = True, face
+                    known.alive, known.face = True, _settled(frame, face)
             elif len(self._tracks) < FOLLOWED:
-                self._tracks.append(_Track(MouthJudge(self.fps), face, face.box))
+                placed = _settled(frame, face)
+                self._tracks.append(_Track(MouthJudge(self.fps), placed, placed.box))
             else:
                 self.uncounted += index == 0
 
@@ -94,12 +99,19 @@ class Crowd:
         found = [
             Seen(
                 track.box,
-                track.judge.verdict(),
+                track.judge.verdict(self._frames),
                 tuple((index, crop) for index, _, crop in sorted(track.crops, key=lambda kept: kept[0])),
             )
             for track in self._tracks
         ]
         return tuple(sorted(found, key=lambda face: -face.mouth.height))
+
+
+def _settled(frame: Picture, face: Face) -> Face:
+    """A face that was just found, where the mesh sees it from its own points."""
+    for _ in range(SETTLING):
+        face = follow(frame, face) or face
+    return face
 
 
 def _portrait(frame: Picture, face: Face) -> Picture:
@@ -112,7 +124,9 @@ def _portrait(frame: Picture, face: Face) -> Picture:
     return np.asarray(cv2.warpAffine(frame, matrix, (160, 160), flags=cv2.INTER_AREA), dtype=np.uint8)
 
 
-ORDER = ("talking", "moves", "unsure", "still", "too small")
+UNSEEN = ("too small", "turned away", "too brief")
+"""Verdicts on faces whose mouth cannot be judged."""
+ORDER = ("talking", "moves", "unsure", "still", *UNSEEN)
 
 
 def mouth_check(faces: tuple[Seen, ...], frames: int, uncounted: int, *, allow_speech: bool) -> Check:
@@ -121,9 +135,9 @@ def mouth_check(faces: tuple[Seen, ...], frames: int, uncounted: int, *, allow_s
     if not faces:
         return limit.unchecked("no face was found")
     worst = min(faces, key=lambda face: ORDER.index(face.mouth.verdict))
-    judged = [face for face in faces if face.mouth.verdict != "too small"]
+    judged = [face for face in faces if face.mouth.verdict not in UNSEEN]
     if not judged:
-        return limit.unchecked(f"the largest face is {worst.mouth.height:.0f} px high; {mouth.SMALLEST:.0f} are needed")
+        return limit.unchecked(_why(faces, frames))
     score = max(_score(face.mouth) for face in judged)
     spans = _merged([span for face in judged for span in face.mouth.spans])
     message = _sentence(worst.mouth, judged, len(faces) - len(judged) + uncounted, frames, spans)
@@ -154,8 +168,18 @@ WORDS = {
     "moves": "a mouth moves",
     "unsure": "a mouth may move a little",
     "still": "all mouths are still",
-    "too small": "faces are too small",
 }
+
+
+def _why(faces: tuple[Seen, ...], frames: int) -> str:
+    """Why no mouth could be judged: what is so of the largest face."""
+    largest = faces[0].mouth
+    reasons = {
+        "too small": f"the largest face is {largest.height:.0f} px high; {mouth.SMALLEST:.0f} are needed",
+        "turned away": "the face is turned away, its mouth half hidden",
+        "too brief": f"a face was seen in {largest.seen} of {frames} frames only",
+    }
+    return reasons[largest.verdict]
 
 
 def _sentence(worst: MouthVerdict, judged: list[Seen], left_out: int, frames: int, spans: Spans) -> str:
@@ -167,5 +191,5 @@ def _sentence(worst: MouthVerdict, judged: list[Seen], left_out: int, frames: in
     if worst.seen < frames:
         text += f"; the face was seen in {worst.seen} of {frames} frames"
     if left_out > 0:
-        text += f"; {left_out} more {'face was' if left_out == 1 else 'faces were'} too small or too many to check"
+        text += f"; {left_out} more {'face was' if left_out == 1 else 'faces were'} too small, turned away, too brief or too many to check"
     return text

@@ -2,7 +2,8 @@
 
 Lip distances from the points are not enough: the mesh smooths lips, and a turning head moves them as much as speech. So
 each frame is warped to the face of the first frame, and the mouth is compared with itself at another time: d = 1 − NCC,
-minus the same for nose and cheeks, which cancels brightness, codec, blur and what is left of the pose.
+minus the same for nose and cheeks, which cancels brightness, codec, blur and what is left of the pose. Where that says that
+something moved, the two are laid on each other once more by the pixels above the mouth, and the smaller difference counts.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from wan2_i2v.eye.aligning import Aligner
 from wan2_i2v.eye.faces import LIPS, Face, Floats, Picture
 
-Verdict = Literal["still", "moves", "talking", "unsure", "too small"]
+Verdict = Literal["still", "moves", "talking", "unsure", "too small", "turned away", "too brief"]
 Span = tuple[float, float]
 """Begin and end in seconds."""
 
@@ -27,6 +29,13 @@ UNSURE_TALK = 0.035
 UNSURE_MOVED = 0.06
 SMALLEST = 48.0
 """Pixels of face height below which stills were taken for moving mouths."""
+
+TURNED_AWAY = 0.7
+"""`Face.yaw`, about 60 degrees, from which half of the mouth is hidden; what the other half does was never measured."""
+BRIEF = 8
+"""Frames for which a face has to be there, in clips that have so many: on noise the mesh sees faces for a frame or two."""
+LAID = 0.03
+"""Difference from which two pictures of a face are laid on each other by their pixels too: just below what matters."""
 
 LAG_S = 0.19
 """Seconds between the two frames of `talk`: half a syllable, where an opening mouth differs most from itself."""
@@ -140,8 +149,10 @@ class MouthJudge:
     _lagged: list[tuple[int, float]] = field(default_factory=list)
     _changes: list[tuple[int, float]] = field(default_factory=list)
     _heights: list[float] = field(default_factory=list)
+    _yaws: list[float] = field(default_factory=list)
     _mouth: Box = (0, 0, 0, 0)
     _control: Box = (0, 0, 0, 0)
+    _aligner: Aligner | None = None
 
     def see(self, index: int, picture: Picture, face: Face) -> Crop:
         """Take in the face of frame `index`; returns the stabilised CROP × CROP grey picture."""
@@ -149,8 +160,10 @@ class MouthJudge:
             self._reference = _template(face)
             self._mouth = _box(self._reference[list(LIPS)], 0.15, 0.3)
             self._control = _box(self._reference[list(CONTROL)], 0.0, 0.0)
+            self._aligner = Aligner.of(self._reference, self._mouth[1], CROP)
         crop = stabilised(picture, face, self._reference)
         self._heights.append(face.height)
+        self._yaws.append(abs(face.yaw))
         if self._first is None:
             self._first = crop
         else:
@@ -170,17 +183,32 @@ class MouthJudge:
 
     def _difference(self, a: Crop, b: Crop) -> float:
         """Change of the mouth beyond that of nose and cheeks, about 0 to 1."""
-        return max(0.0, _unlike(a, b, self._mouth) - _unlike(a, b, self._control))
+        control = _unlike(a, b, self._control)
+        change = _unlike(a, b, self._mouth) - control
+        laid = None if change < LAID or self._aligner is None else self._aligner.laid(a, b)
+        if laid is not None:
+            # The smaller control: where the pixels were laid wrongly, nose and cheeks must not excuse the mouth.
+            control = min(control, _unlike(a, laid, self._control))
+            change = min(change, _unlike(a, laid, self._mouth) - control)
+        return max(0.0, change)
 
-    def verdict(self) -> MouthVerdict:
-        """Judge what was seen so far."""
+    def verdict(self, frames: int | None = None) -> MouthVerdict:
+        """Judge what was seen so far, in a clip of so many frames."""
         talk = self._worst(self._lagged, 90)
         peak = self._worst(self._lagged, 98)
         change = self._worst(self._changes, 95)
         height = float(np.median(self._heights)) if self._heights else 0.0
-        verdict = _decide(talk, peak, change, height)
+        verdict = self._unseen(height, frames) or _decide(talk, peak, change)
         spans = self._spans() if verdict in ("talking", "moves", "unsure") else ()
         return MouthVerdict(verdict, talk, peak, change, spans, len(self._heights), height)
+
+    def _unseen(self, height: float, frames: int | None) -> Verdict | None:
+        """Why the mouth cannot be judged, if so."""
+        if height < SMALLEST:
+            return "too small"
+        if float(np.median(self._yaws)) > TURNED_AWAY:
+            return "turned away"
+        return "too brief" if frames is not None and len(self._heights) < min(BRIEF, frames) else None
 
     def _worst(self, values: list[tuple[int, float]], share: float) -> float:
         """The highest percentile over windows of WINDOW_S that overlap by half."""
@@ -277,9 +305,7 @@ def _unlike(a: Crop, b: Crop, box: Box) -> float:
     return float(1 - score.max())
 
 
-def _decide(talk: float, peak: float, change: float, height: float) -> Verdict:
-    if height < SMALLEST:
-        return "too small"
+def _decide(talk: float, peak: float, change: float) -> Verdict:
     if talk > TALKING:
         return "talking"
     if change > MOVED or peak > TALKING:
