@@ -104,6 +104,7 @@ def test_repeats_are_not_judged_where_stillness_was_asked(photo):
     [
         (Scene(), "still"),
         (Scene(pan=1, zoom=1, flicker=1), "still"),
+        (Scene(yaw=3), "still"),
         (Scene("talk", 0.06), "talking"),
         (Scene("slow", 0.08, pan=1), "moves"),
         (Scene("brief", 0.08, roll=1), "talking"),
@@ -116,6 +117,14 @@ def test_mouths(portrait, scene, verdict):
     check = by_name(seen.checks, "mouth")
     assert check.passed == (verdict == "still")
     assert bool(check.spans) == (verdict != "still")
+
+
+def test_a_face_that_is_there_for_an_instant_is_not_judged(portrait):
+    shown = list(mouths.clip(*portrait, Scene("talk", 0.08), height=110, frames=5, fps=FPS))
+    empty = [np.full_like(shown[0], 128)] * 20
+    check = by_name(examine([*shown, *empty], FPS), "mouth")
+    assert (check.state, check.message) == ("unchecked", "not checked: a face was seen in 5 of 25 frames only")
+    assert by_name(examine(shown, FPS), "mouth").state == "judged"
 
 
 def test_speech_may_be_allowed(portrait):

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from clips import encode
 from wan2_i2v.doors.cli import main
+from wan2_i2v.eye.crowd import UNSEEN
 from wan2_i2v.eye.faces import find_faces
 from wan2_i2v.eye.files import verify_file
 from wan2_i2v.eye.picture import analyze
@@ -241,3 +242,21 @@ def test_a_video_of_an_odd_picture_has_an_answer(kind, tmp_path):
     assert mouth.message and len(seen.faces) <= 4
     assert seen.faces or mouth.state == "unchecked"
     write_report(seen, tmp_path / "report.png", kind)
+
+
+@pytest.mark.parametrize("crf", ["18", "23", "28"])
+@pytest.mark.parametrize("kind", ["a drawing", "a statue"])
+def test_a_still_face_of_ink_or_stone_does_not_speak(kind, crf, tmp_path):
+    """The mesh's points tremble there, from one frame to the next and from what the codec does."""
+    still = np.asarray(PICTURES[kind]().convert("RGB").resize((360, 360)))
+    seen = verify_file(encode(tmp_path / "clip.mp4", repeat(still, 12), options={"crf": crf}))
+    assert [face.mouth.verdict for face in seen.faces if face.mouth.verdict not in UNSEEN] in ([], ["still"])
+    assert next(check for check in seen.checks if check.name == "mouth").passed
+
+
+def test_a_face_turned_away_is_not_judged(tmp_path):
+    still = np.asarray(PICTURES["a profile"]().convert("RGB"))
+    seen = verify_file(encode(tmp_path / "clip.mp4", repeat(still, 10)))
+    check = next(check for check in seen.checks if check.name == "mouth")
+    assert [face.mouth.verdict for face in seen.faces] == ["turned away"]
+    assert (check.state, check.message) == ("unchecked", "not checked: the face is turned away, its mouth half hidden")
