@@ -24,6 +24,13 @@ def test_mini_is_there_whole_and_small_enough():
     assert size <= 40 * 2**20
 
 
+def test_a_copy_of_mini_is_used_as_mini_is(tmp_path, copy):
+    mini, other = catalog.find("mini"), catalog.find(str(shutil.copytree(catalog.MINI, tmp_path / "mine")))
+    alike = {"always_float32": True, "sizes": mini.sizes, "trained_fps": 24, "trained_frames": 121}
+    assert {name: getattr(other, name) for name in alike} == alike
+    assert not catalog.find(str(copy)).always_float32
+
+
 def test_a_row_has_the_numbers_of_its_files(copy):
     row = catalog.find(str(copy))
     assert (row.dim, row.ffn_dim, row.num_layers, row.text_dim, row.vae_base_dim, row.vae_patch) == (

@@ -24,6 +24,8 @@ from wan2_i2v.rows import ModelFiles, ModelRow
 MINI = Path(__file__).parent / "mini"
 MINI_SIZES = ((256, 256), (288, 192), (192, 288), (320, 176), (176, 320))
 
+MINI_ARCHITECTURE = ("num_attention_heads", "attention_head_dim", "ffn_dim", "num_layers", "text_dim")
+
 Stamp = tuple[tuple[Path, int, int], ...]
 """Files with their sizes and times: what a cached reading of them is valid for."""
 
@@ -52,7 +54,7 @@ def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
     _check_tokenizer(files, identities["text_encoder"])
     if files.transformer_2 is not None:
         check_pair(files.transformer, files.transformer_2)
-    expert, embedded = config["transformer"], MINI.resolve() in files.transformer.resolve().parents
+    expert, embedded = config["transformer"], _is_mini(config["transformer"])
     return ModelRow(
         name=name,
         files=files,
@@ -76,6 +78,12 @@ def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
         **_vae_levels(config["vae"]),
         packed_bytes=max(_packed_bytes(headers[part], identities[part]) for part in headers if _is_expert(part)),
     )
+
+
+def _is_mini(expert: Mapping[str, Any]) -> bool:
+    """Whether an expert has the embedded model's architecture: a copy of it, or one that was trained anew, is used alike."""
+    mini = _json(MINI / "transformer" / "config.json")
+    return all(expert[key] == mini[key] for key in MINI_ARCHITECTURE)
 
 
 def read_folder(name: str, folder: Path, defaults: Defaults | None = None) -> ModelRow:
