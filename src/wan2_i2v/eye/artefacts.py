@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,12 +90,13 @@ def _flicker(series: Series) -> Check:
 def _noise(series: Series, fps: float) -> Check:
     """Fine noise beyond that of frame 0, grey levels; the worst eighth of the clip."""
     rise = series.noise - series.noise[0]
-    worst, at = _worst(rise, max)
+    worst = _worst(rise)
+    begin = int(np.argmax(rise > limits.NOISE.fails))
     return limits.NOISE.check(
         max(0.0, worst),
         "the clip is no noisier than its first frame",
         f"noise rises by {worst:.1f} grey levels over frame 0",
-        spans=((round(at / fps, 3), round(len(series) / fps, 3)),),
+        spans=((round(begin / fps, 3), round(len(series) / fps, 3)),),
     )
 
 
@@ -107,17 +108,17 @@ def _blur(path: Floats, series: Series, fps: float) -> Check:
     begin = int(anchors[np.argmax(1 - kept > limits.BLUR.fails)])
     return limits.BLUR.check(
         max(0.0, lost),
-        f"sharpness stays within {max(0.0, lost):.0%} of frame 0",
-        f"the picture loses {lost:.0%} of its sharpness against frame 0",
+        f"the picture loses at most {max(0.0, lost):.0%} of frame 0's sharpness",
+        f"the picture goes soft: it loses {lost:.0%} of frame 0's sharpness",
         spans=((round(begin / fps, 3), round(len(series) / fps, 3)),),
     )
 
 
-def _worst(values: Floats, pick: Callable[[list[tuple[float, int]]], tuple[float, int]]) -> tuple[float, int]:
-    """The extreme of the medians over eighths of the clip, and the frame where that eighth begins."""
+def _worst(values: Floats) -> float:
+    """The highest of the medians over eighths of the clip."""
     width = max(1, len(values) // 8)
     starts = range(0, max(1, len(values) - width + 1), max(1, width // 2))
-    return pick([(float(np.median(values[start : start + width])), start) for start in starts])
+    return max(float(np.median(values[start : start + width])) for start in starts)
 
 
 @dataclass(frozen=True)

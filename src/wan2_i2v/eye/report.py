@@ -1,6 +1,7 @@
 """An examination as something to look at: one PNG, and one HTML page with it and all verdicts. Imported by doors.
 
-Contact sheet, plots of motion and brightness over time, and crops of the faces whose mouth moved.
+Contact sheet, plots of motion and brightness over time, and crops of the faces whose mouth moved. A PNG stands alone, so it
+begins with the verdict and what is behind it; a page has a table of all checks.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from wan2_i2v.workspace import replacing
 WIDTH, GAP, PLOT = 1000, 8, 150
 INK, PAPER, FAINT, TROUBLE, LINE = "#1c2024", "#ffffff", "#d9dde2", "#f7c9c4", "#2563c9"
 SHOWN = 10
+LETTERS = 140
+"""Of the small font that surely fit into a line."""
+FACE_COLUMNS = 6
 MARK = "report of wan2-i2v verify"
 """What a report says of itself in its first bytes."""
 
@@ -45,9 +50,10 @@ def write_report(seen: Examination, out: Path, title: str) -> None:
     Raises OutputError, as `check_place` and for a place that cannot be written.
     """
     check_place(out)
-    picture = draw(seen)
+    png = out.suffix.lower() == ".png"
+    picture = draw(seen, title if png else None)
     with writing(out, "Choose another --report."), replacing(out) as temporary:
-        if out.suffix.lower() == ".png":
+        if png:
             info = PngImagePlugin.PngInfo()
             info.add_text("Software", MARK)
             picture.save(temporary, format="PNG", optimize=True, pnginfo=info)
@@ -55,9 +61,10 @@ def write_report(seen: Examination, out: Path, title: str) -> None:
             temporary.write_text(page(seen, picture, title), encoding="utf-8")
 
 
-def draw(seen: Examination) -> Image.Image:
-    """The pictures of a report, one below the other, WIDTH px wide."""
-    rows = [_sheet(seen)]
+def draw(seen: Examination, title: str | None = None) -> Image.Image:
+    """The pictures of a report, one below the other, WIDTH px wide; the verdict above them where a `title` is given."""
+    rows = [] if title is None else [_heading(seen, title)]
+    rows.append(_sheet(seen))
     if seen.series is not None and len(seen.series) > 1:
         rows += _plots(seen.series, seen)
     faces = _faces(seen)
@@ -87,7 +94,7 @@ def page(seen: Examination, picture: Image.Image, title: str) -> str:
         "vertical-align:top}.failed{background:#fde8e6}.unsure{background:#fff6da}.unchecked{color:#667}img{max-width:100%}"
         f"</style><h1>{name}: {verdict}</h1>"
         f'<img alt="Frames, motion and brightness over time, faces" src="data:image/png;base64,{image}">'
-        "<table><tr><th>check<th>verdict<th>value<th>limit<th>measured: good up to, bad from<th>"
+        "<table><tr><th>check<th>verdict<th>value<th>fails above<th>good clips reach<th>damaged ones start at<th>what was seen<th>try"
         f"{rows}</table></html>\n"
     )
 
@@ -97,15 +104,45 @@ def verdict_of(check: Check) -> str:
     return "failed" if not check.passed else "passed" if check.state == "judged" else check.state
 
 
+def numbers_of(check: Check) -> str:
+    """The score, its limit, and what the limit was measured on, in words."""
+    told = f"{_number(check.value)}, limit {_number(check.limit)}"
+    if check.margin is None:
+        return told
+    return f"{told}; good clips to {check.margin.good:g}, damaged from {check.margin.bad:g}"
+
+
 def _row(check: Check) -> str:
     verdict = verdict_of(check)
-    margin = f"{check.margin.good:g}, {check.margin.bad:g}" if check.margin else ""
-    cells = (check.name, verdict, _number(check.value), _number(check.limit), margin, check.message)
+    margin = (_number(check.margin.good), _number(check.margin.bad)) if check.margin else ("", "")
+    numbers = (_number(check.value), _number(check.limit), *margin)
+    cells = (check.name, verdict, *numbers, check.message, check.remedy or "")
     return f'<tr class="{verdict}">' + "".join(f"<td>{html.escape(cell)}" for cell in cells)
 
 
 def _number(value: float | str | None) -> str:
     return "" if value is None else value if isinstance(value, str) else f"{value:g}"
+
+
+def _heading(seen: Examination, title: str) -> Image.Image:
+    """The verdict, then a line for each check that failed or is in doubt, with its numbers."""
+    told = [check for check in seen.checks if verdict_of(check) in ("failed", "unsure")]
+    lines = [f"{title}: {'passed' if seen.passed else 'failed'}"]
+    for check in told:
+        numbers = f" [{numbers_of(check)}]" if check.value is not None and check.limit is not None else ""
+        lines += textwrap.wrap(
+            f"{verdict_of(check)}  {check.name}: {check.message}{numbers}", LETTERS, subsequent_indent="    "
+        )
+    if not told:
+        unchecked = sum(check.state == "unchecked" for check in seen.checks)
+        lines.append(f"{len(seen.checks) - unchecked} checks passed, {unchecked} had nothing to look at")
+    picture = Image.new("RGB", (WIDTH, 16 + 20 * len(lines)), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for index, line in enumerate(lines):
+        font = ImageFont.load_default(17 if index == 0 else 13)
+        # The font that comes with Pillow has no dash but this one.
+        draw.text((GAP, 4 + 20 * index + (4 if index else 0)), line.replace("–", "-"), font=font, fill=INK)
+    return picture
 
 
 def _sheet(seen: Examination) -> Image.Image:
@@ -122,13 +159,14 @@ def _sheet(seen: Examination) -> Image.Image:
 
 def _faces(seen: Examination) -> Image.Image | None:
     """Crops of the faces whose mouth moved or may have."""
+    width = (WIDTH - GAP * (FACE_COLUMNS + 1)) // FACE_COLUMNS
     tiles = [
-        _labelled(Image.fromarray(crop), f"{index / seen.fps:.2f} s {face.mouth.verdict}")
+        _labelled(_fitted(crop, width), f"{index / seen.fps:.2f} s {face.mouth.verdict}")
         for face in seen.faces
         if face.mouth.verdict in ("talking", "moves", "unsure")
         for index, crop in face.crops
     ]
-    return _grid(tiles[:12], 6) if tiles else None
+    return _grid(tiles[: 2 * FACE_COLUMNS], FACE_COLUMNS) if tiles else None
 
 
 def _grid(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
@@ -157,10 +195,13 @@ def _labelled(picture: Image.Image, text: str) -> Image.Image:
 
 def _plots(series: Series, seen: Examination) -> list[Image.Image]:
     flow = np.r_[np.full(min(LAG, len(series)), np.nan), series.flow]
-    spans = [span for check in seen.checks if not check.passed for span in check.spans]
+    failed = [check for check in seen.checks if not check.passed and check.spans]
+    spans = [span for check in failed for span in check.spans]
+    shaded = f"; shaded where these failed: {', '.join(check.name for check in failed)}" if failed else ""
+    titles = (f"motion: optical flow over {LAG} frames, % of the diagonal", "brightness: mean luma, 0 to 255")
     return [
-        _plot(flow[: len(series)], f"motion: optical flow over {LAG} frames, % of the diagonal", seen.fps, spans),
-        _plot(series.mean, "brightness: mean luma, 0 to 255", seen.fps, spans),
+        _plot(flow[: len(series)], titles[0] + shaded, seen.fps, spans),
+        _plot(series.mean, titles[1] + shaded, seen.fps, spans),
     ]
 
 

@@ -75,9 +75,13 @@ def _report_path(report: str) -> Path:
 
 
 def _show(path: Path, seen: Examination) -> None:
-    from wan2_i2v.eye.report import verdict_of
+    from wan2_i2v.eye.report import numbers_of, verdict_of
 
     typer.echo(f"{path}: {'passed' if seen.passed else 'FAILED'}")
     for check in seen.checks:
         verdict = verdict_of(check)
-        typer.echo(f"  {verdict.upper() if verdict == 'failed' else verdict:9}  {check.name}: {check.message}")
+        numbers = f" [{numbers_of(check)}]" if check.value is not None and check.limit is not None else ""
+        remedy = f" Try {check.remedy}." if check.remedy else ""
+        typer.echo(
+            f"  {verdict.upper() if verdict == 'failed' else verdict:9}  {check.name}: {check.message}{numbers}{remedy}"
+        )
