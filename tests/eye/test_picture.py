@@ -9,10 +9,13 @@ import pytest
 import skimage.data
 from PIL import Image, ImageDraw
 
+from wan2_i2v.doors.cli import main
 from wan2_i2v.errors import CheckpointError, InvalidImage
 from wan2_i2v.eye import faces
 from wan2_i2v.eye.cropping import crop_box, kept_share
 from wan2_i2v.eye.picture import PictureReport, analyze, auto_crop
+from wan2_i2v.geometry import WAN_SIZES
+from wan2_i2v.presets import PROMPT_PRESETS
 
 
 def abouts(report):
@@ -27,6 +30,60 @@ def test_a_portrait():
     assert report.size == (720, 720)
     assert all(advice.reason for advice in report.advice)
     assert PictureReport.model_validate_json(report.model_dump_json()) == report
+
+
+def chosen(report):
+    return {advice.about: advice.value for advice in report.advice if advice.urgency == "info"}
+
+
+def test_every_picture_gets_a_size_a_crop_a_preset_a_length_and_a_pair_of_prompts():
+    small = Image.new("RGB", (1200, 900), (90, 100, 110))
+    small.paste(Image.fromarray(skimage.data.astronaut()), (300, 200))
+    presets = {"static-portrait": skimage.data.astronaut(), "character-animation": np.asarray(small)}
+    for name, pixels in presets.items():
+        found = chosen(analyze(Image.fromarray(pixels)))
+        preset = PROMPT_PRESETS[name]
+        assert found["preset"] == name
+        assert found["num_frames"] == str(preset.num_frames)
+        assert (found["prompt"], found["negative_prompt"]) == (preset.prompt, preset.negative_prompt)
+    found = chosen(analyze(Image.fromarray(skimage.data.coffee())))
+    assert (found["preset"], found["num_frames"], found["prompt"]) == ("none", "81", "own")
+
+
+def test_all_sizes_on_offer_are_compared_with_the_pictures_aspect():
+    report = analyze(Image.new("RGB", (1440, 960)))
+    assert [(one.width, one.height) for one in report.offers] == list(WAN_SIZES)
+    cuts = {(one.width, one.height): one.cut_share for one in report.offers}
+    assert cuts[720, 480] == 0 and cuts[720, 720] == pytest.approx(1 / 3, abs=1e-4)
+    assert report.size == min(cuts, key=cuts.get)
+
+
+def test_a_face_that_the_edge_cuts_ends_there():
+    """The mesh goes on with it; the crop was then said to lose what never was in the picture."""
+    report = analyze(Image.fromarray(skimage.data.astronaut()[:, :225]))
+    left, top, right, bottom = report.faces[0].box
+    assert 0 <= left < right <= 225 and 0 <= top < bottom <= 512
+    assert next(advice.reason for advice in report.advice if advice.about == "crop") == "keeps 100% of the faces"
+
+
+def test_the_command_says_all_of_it(tmp_path, capsys):
+    picture = Image.fromarray(skimage.data.astronaut()).convert("RGBA")
+    picture.paste((0, 0, 0, 0), (0, 0, 64, 64))
+    picture.save(tmp_path / "picture.png")
+    assert main(["analyze", str(tmp_path / "picture.png")]) == 0
+    told = capsys.readouterr().out
+    for words in (
+        "transparent: 1.6% of the pixels",
+        "background: busy, #",
+        "faces: 1 (",
+        "high mouth risk",
+        "subject: ",
+        "quality: sharpness ",
+        "JPEG blocks 1.0",
+        "720×720 cuts 0%",
+        "advice: preset static-portrait: ",
+    ):
+        assert words in told
 
 
 def test_a_drawing_on_a_solid_ground():

@@ -33,6 +33,15 @@ class FaceReport(_Frozen):
     mouth_visible: bool
 
 
+class Offer(_Frozen):
+    """One size of a video: the share of the picture that it cuts away, and how many times it enlarges the rest."""
+
+    width: int
+    height: int
+    cut_share: float
+    enlarged: float
+
+
 class PictureReport(_Frozen):
     """What `analyze` saw. Colours are #rrggbb; boxes left, top, right, bottom in pixels; shares 0 to 1."""
 
@@ -50,6 +59,7 @@ class PictureReport(_Frozen):
     brightness: float
     clipped_share: float
     jpeg_blockiness: float
+    offers: tuple[Offer, ...] = ()
     size: tuple[int, int]
     crop: Literal["center", "top", "bottom"]
     crop_box: tuple[int, int, int, int]

@@ -16,23 +16,15 @@ from PIL import Image
 
 from wan2_i2v import geometry
 from wan2_i2v.eye import cropping, opening
-from wan2_i2v.eye.background import Background, background_of
+from wan2_i2v.eye.advising import advise
+from wan2_i2v.eye.background import background_of
 from wan2_i2v.eye.faces import Face, Picture, find_faces
-from wan2_i2v.eye.findings import Advice, FaceReport, PictureReport
+from wan2_i2v.eye.findings import FaceReport, Offer, PictureReport
 from wan2_i2v.eye.mouth import SMALLEST
 from wan2_i2v.eye.series import grey, lab, shrink
 
-CLEAR_SHARE = 0.005
-"""Share of (partly) transparent pixels from which transparency matters; many pictures carry an opaque alpha channel."""
-SHARP_SIDE, SOFT = 512, 15.0
-"""Long side at which the Laplacian's variance is taken, and the variance below which a picture looks soft."""
-DARK, BRIGHT, CLIPPED = 20.0, 90.0, 0.2
-"""Mean L* of a dark and of a bright picture, and the share of pixels at 0 or 255 that is much."""
-BLOCKY = 1.35
-"""Steps at the borders of JPEG's 8 × 8 blocks over steps elsewhere."""
-ENLARGED = 1.5
-PORTRAIT = 0.18
-"""Face height over picture height from which a picture is a portrait."""
+SHARP_SIDE = 512
+"""Long side at which the Laplacian's variance is taken."""
 TURNED = 0.35
 WORK_SIDE = 1280
 
@@ -58,9 +50,9 @@ def analyze(
     source = (image.width, image.height)
     size = geometry.choose_size(source, None, None, sizes)
     subject = _scaled(ground.subject, *source)
-    boxes = [_times(face.box, scale) for face in faces]
+    boxes = [_inside(_times(face.box, scale), *source) for face in faces]
     focus = cropping.union(boxes) if boxes else subject
-    reports = tuple(_face(face, scale) for face in faces)
+    reports = tuple(_face(face, box, scale) for face, box in zip(faces, boxes, strict=True))
     crop = cropping.crop_box(source, size, boxes, subject)
     report = PictureReport(
         width=image.width,
@@ -77,12 +69,13 @@ def analyze(
         brightness=round(float(lab(shrink(pixels, 256))[..., 0].mean()), 1),
         clipped_share=round(_clipped(work), 4),
         jpeg_blockiness=round(_blockiness(pixels), 2),
+        offers=tuple(_offer(source, one) for one in sizes),
         size=size,
         crop=cropping.crop_advice(source, size, focus),
         crop_box=_whole(crop),
         advice=(),
     )
-    return report.model_copy(update={"advice": _advice(report, ground, focus)})
+    return report.model_copy(update={"advice": advise(report, focus)})
 
 
 def auto_crop(picture: Image.Image | Path | str, target: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -91,16 +84,21 @@ def auto_crop(picture: Image.Image | Path | str, target: tuple[int, int]) -> tup
     work = shrink(pixels, WORK_SIDE)
     scale = pixels.shape[1] / work.shape[1]
     source = (pixels.shape[1], pixels.shape[0])
-    boxes = [_times(face.box, scale) for face in find_faces(work)]
+    boxes = [_inside(_times(face.box, scale), *source) for face in find_faces(work)]
     subject = None if boxes else _scaled(background_of(work).subject, *source)
     return cropping.crop_box(source, target, boxes, subject)
 
 
-def _face(face: Face, scale: float) -> FaceReport:
+def _offer(source: tuple[int, int], size: tuple[int, int]) -> Offer:
+    cut, scale = geometry.crop_loss(source, size), geometry.upscale_factor(source, size)
+    return Offer(width=size[0], height=size[1], cut_share=round(cut, 4), enlarged=round(scale, 2))
+
+
+def _face(face: Face, box: cropping.Box, scale: float) -> FaceReport:
     height = face.height * scale
     profile = abs(face.yaw) > TURNED
     return FaceReport(
-        box=_whole(_times(face.box, scale)),
+        box=_whole(box),
         height=round(height),
         presence=round(face.presence, 3),
         profile=profile,
@@ -139,107 +137,14 @@ def _blockiness(pixels: Picture) -> float:
     return min(ratios)
 
 
-def _advice(report: PictureReport, ground: Background, focus: cropping.Box) -> tuple[Advice, ...]:
-    return (*_choices(report, focus), *_warnings(report, ground))
-
-
-def _choices(report: PictureReport, focus: cropping.Box) -> list[Advice]:
-    source, size = (report.width, report.height), report.size
-    loss = geometry.crop_loss(source, size)
-    cut = (
-        "nothing is cut" if loss < 0.005 else f"{loss:.0%} of the picture is cut away, the least of the sizes on offer"
-    )
-    portrait = bool(report.faces) and report.faces[0].height > PORTRAIT * report.height
-    kept = cropping.kept_share(focus, geometry.crop_box(source, size, report.crop))
-    what = "the faces" if report.faces else "the subject"
-    preset, why = ("static-portrait", "a large face fills the picture") if portrait else ("", "")
-    advice = [
-        Advice(
-            about="size",
-            value=f"{size[0]}x{size[1]}",
-            reason=f"closest to the picture's {source[0]}×{source[1]}: {cut}",
-        ),
-        Advice(about="crop", value=report.crop, reason=f"keeps {kept:.0%} of {what}"),
-        Advice(
-            about="num_frames",
-            value="72" if portrait else "81",
-            reason="a calm portrait needs no more than 3 s at 24 fps"
-            if portrait
-            else "the length that the model was trained for",
-        ),
-    ]
-    if kept < 0.95:
-        advice[1] = Advice(
-            about="crop", value="auto", reason=f"center, top and bottom keep at most {kept:.0%} of {what}"
-        )
-    if preset:
-        advice.append(Advice(about="preset", value=preset, reason=why))
-    return advice
-
-
-def _warnings(report: PictureReport, ground: Background) -> list[Advice]:
-    scale = geometry.upscale_factor((report.width, report.height), report.size)
-    low = report.mouth_risk == "high"
-    found = [
-        (
-            report.transparent_share > CLEAR_SHARE,
-            "background",
-            "white",
-            f"{report.transparent_share:.0%} of the pixels are transparent; they are put on one colour, choose it with --background",
-        ),
-        (
-            low,
-            "negative_prompt",
-            "mouth",
-            "a mouth is large enough to be seen moving; keep the mouth-prevention negative and describe closed lips",
-        ),
-        (
-            any(face.mouth_open for face in report.faces[:4]) and low,
-            "prompt",
-            "expression",
-            "a mouth is open in the picture; the model may close and open it again",
-        ),
-        (
-            report.sharpness < SOFT,
-            "picture",
-            "sharper",
-            f"the picture looks soft (sharpness {report.sharpness:.0f}); the video will be no sharper",
-        ),
-        (report.brightness < DARK, "picture", "brighter", f"the picture is dark (L* {report.brightness:.0f} of 100)"),
-        (
-            report.brightness > BRIGHT,
-            "picture",
-            "darker",
-            f"the picture is very bright (L* {report.brightness:.0f} of 100)",
-        ),
-        (
-            report.clipped_share > CLIPPED and ground.kind == "busy",
-            "picture",
-            "exposure",
-            f"{report.clipped_share:.0%} of the pixels are pure black or white",
-        ),
-        (
-            report.jpeg_blockiness > BLOCKY,
-            "picture",
-            "original",
-            "JPEG blocks are visible; use a better copy if there is one",
-        ),
-        (
-            scale > ENLARGED,
-            "size",
-            "smaller",
-            f"the picture is enlarged {scale:.1f} times; a smaller size or a larger picture gives more detail",
-        ),
-    ]
-    return [
-        Advice(about=about, value=value, reason=reason, urgency="warning")
-        for wanted, about, value, reason in found
-        if wanted
-    ]
-
-
 def _times(box: cropping.Box, scale: float) -> cropping.Box:
     return box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale
+
+
+def _inside(box: cropping.Box, width: int, height: int) -> cropping.Box:
+    """What of a box lies in the picture: the mesh goes on with a face that the edge cuts."""
+    left, top = (min(max(value, 0.0), side - 1.0) for value, side in ((box[0], width), (box[1], height)))
+    return left, top, min(max(box[2], left + 1), width), min(max(box[3], top + 1), height)
 
 
 def _scaled(box: cropping.Box, width: int, height: int) -> cropping.Box:

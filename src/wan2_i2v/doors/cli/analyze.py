@@ -13,6 +13,8 @@ from wan2_i2v.errors import Wan2I2VError
 if TYPE_CHECKING:
     from wan2_i2v.eye.findings import PictureReport
 
+SHOWN = 3
+"""Faces that are listed one by one."""
 Images = Annotated[list[str], typer.Argument(help="Pictures.", show_default=False)]
 
 
@@ -40,11 +42,38 @@ def analyze(images: Images, json: AsJson = False) -> int:
 
 
 def _show(image: str, report: PictureReport) -> None:
-    mouth = {"none": "", "low": ", low mouth risk", "high": ", high mouth risk"}[report.mouth_risk]
+    left, top, right, bottom = report.subject
+    guess = "" if report.subject_certain else ", a guess"
+    sizes = (f"{one.width}×{one.height} cuts {one.cut_share:.0%}" for one in report.offers)
     typer.echo(f"{image}: {report.width}×{report.height} {report.mode}")
-    typer.echo(f"  background: {report.background}, {report.background_colour}")
-    sizes = ", ".join(f"{face.height} px{' in profile' if face.profile else ''}" for face in report.faces[:6])
-    typer.echo(f"  faces: {len(report.faces)}{f' ({sizes})' if sizes else ''}{mouth}")
+    for name, told in (
+        ("transparent", f"{report.transparent_share:.1%} of the pixels" if report.transparent_share else "nothing"),
+        ("background", f"{report.background}, {report.background_colour}"),
+        ("faces", _faces(report)),
+        ("subject", f"{left}, {top} to {right}, {bottom}{guess}"),
+        ("quality", _quality(report)),
+        ("sizes", ", ".join(sizes)),
+    ):
+        typer.echo(f"  {name}: {told}")
     for advice in report.advice:
         mark = "warning" if advice.urgency == "warning" else "advice"
         typer.echo(f"  {mark}: {advice.about} {advice.value}: {advice.reason}")
+
+
+def _faces(report: PictureReport) -> str:
+    """How many, the largest ones with their places, and whether a moving mouth would be seen."""
+    if not report.faces:
+        return "none"
+    told = [
+        f"{face.height} px{' in profile' if face.profile else ''} at {face.box[0]}, {face.box[1]} to {face.box[2]}, {face.box[3]}"
+        for face in report.faces[:SHOWN]
+    ]
+    more = ["…"] if len(report.faces) > SHOWN else []
+    return f"{len(report.faces)} ({'; '.join(told + more)}), {report.mouth_risk} mouth risk"
+
+
+def _quality(report: PictureReport) -> str:
+    return (
+        f"sharpness {report.sharpness:.0f}, brightness {report.brightness:.0f} of 100, {report.clipped_share:.0%} pure black or "
+        f"white, JPEG blocks {report.jpeg_blockiness:.2f} (1 is none)"
+    )

@@ -178,7 +178,10 @@ def _seen(plan: JobPlan) -> str:
     if seen is None:
         return "not looked at"
     faces = ", ".join(f"{face.height} px" for face in seen.faces[:4]) if seen.faces else ""
-    told = [f"{seen.background} background {seen.background_colour}", f"{len(seen.faces)} faces"]
+    told = [
+        f"{seen.background} background {seen.background_colour}",
+        f"{len(seen.faces)} {'face' if len(seen.faces) == 1 else 'faces'}",
+    ]
     told[1] += f" ({faces}), mouth risk {seen.mouth_risk}" if faces else ""
     if seen.transparent_share > 0:
         told.append(f"{seen.transparent_share:.1%} transparent")
