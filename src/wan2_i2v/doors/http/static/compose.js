@@ -205,7 +205,11 @@ export function compose(session, jobs) {
     /** With `label` where the form can take the advice, and without what it follows already. */
     get advice() {
       const analysis = this.plan && this.plan.analysis;
-      return (analysis ? analysis.advice : []).map((one) => ({ ...one, label: this.labelOf(one) })).filter((one) => !this.follows(one));
+      return (analysis ? analysis.advice : []).filter((one) => this.tellsMore(one)).map((one) => ({ ...one, label: this.labelOf(one) })).filter((one) => !this.follows(one));
+    },
+    /** A preset brings its prompts along, and that there is none for this picture needs no line. */
+    tellsMore(one) {
+      return one.urgency === "warning" || (one.value !== "none" && one.about !== "prompt" && one.about !== "negative_prompt");
     },
     get advised() {
       return this.advice.some((one) => one.urgency === "warning");
