@@ -7,6 +7,7 @@ with 0 none thinks, and the figures are those of a server that is never idle.
 
 Goes out, as the last line of stdout, one JSON object with percentiles in milliseconds. `late_ms` is how much later than it asked
 for a process that only sleeps is woken meanwhile: what the machine adds to every answer, whatever the server does.
+`server_cpu_ms` is the processor's time that the server took for each job, with all else that it did meanwhile.
 
     python benchmarks/load.py [--jobs 1000] [--clients 32] [--per-second 20] [--out FILE]
 """
@@ -28,6 +29,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx2
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -150,10 +152,11 @@ def measure(server: LiveServer, jobs: int, clients: int, per_second: float) -> d
         server.submit(picture, settings, f"computes-{number}", priority=9).raise_for_status()
     until(lambda: (server.job("computes-0")["stage"] or "").startswith("denoise"))
     crowd = Crowd(server, picture, jobs, clients, per_second)
-    before, begin = os.getloadavg()[0], time.monotonic()
+    process = psutil.Process(server.process.pid)
+    before, begin, computed = os.getloadavg()[0], time.monotonic(), sum(process.cpu_times()[:2])
     with Health(server) as health, Sleeper() as sleeper:
         taken, statuses = crowd.submit()
-    seconds = time.monotonic() - begin
+    seconds, computed = time.monotonic() - begin, sum(process.cpu_times()[:2]) - computed
     known = Counter(job["id"] for job in server.all_jobs() if job["id"].startswith("job-"))
     return {
         "jobs": jobs,
@@ -166,6 +169,7 @@ def measure(server: LiveServer, jobs: int, clients: int, per_second: float) -> d
         "health_ms": percentiles(health.seconds),
         "health_while_idle": health.idle,
         "late_ms": percentiles(sleeper.seconds),
+        "server_cpu_ms": round(1000 * computed / jobs, 1),
         "asked_per_second": per_second,
         "jobs_per_second": round(jobs / seconds, 1),
         "load_before": round(before, 1),

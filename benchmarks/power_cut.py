@@ -3,9 +3,9 @@
 A service accepts and computes jobs while power_cut.c (compiled with `cc`, loaded by LD_PRELOAD) records every write, flush,
 rename, link and removal below its folder, and the moment at which each job was acknowledged. After each of these operations
 the disk is built as it may be found: as a kill leaves it; with nothing but what was flushed; with all names but only flushed
-bytes; with half of what was not flushed. On each such disk the store has to open, with every acknowledged job in it, its
-picture, request and plan whole; no visible artifact may be cut short; a job that is done has its video. On some of them the
-jobs are run again: the videos are those of the undisturbed run. That the recording is complete is checked too: played to its
+bytes; with half of what was not flushed. On each such disk the store has to open, with every acknowledged job in it, request and
+plan whole, and its picture whole once the service has laid it out; no visible artifact may be cut short; a job that is done has
+its video. On some of them the jobs are run again: the videos are those of the undisturbed run. That the recording is complete is checked too: played to its
 end it is the folder, byte by byte. The last line of stdout is one JSON object.
 
     python benchmarks/power_cut.py [--jobs 3] [--every 1] [--resumed 6] [--out FILE]
@@ -87,8 +87,13 @@ def check(folder: Path, acknowledged: set[str], videos: dict[str, str]) -> list[
 
 
 def _store_problems(folder: Path, database: Path, acknowledged: set[str]) -> Iterator[str]:
+    from wan2_i2v.jobs.service import lay_out
+    from wan2_i2v.jobs.shelf import Shelf
     from wan2_i2v.jobs.store import Store
+    from wan2_i2v.plan import JobPlan
+    from wan2_i2v.request import GenerateRequest
 
+    shelf = Shelf(folder / "output" / "pictures")
     try:
         store = Store(f"sqlite:///{database}")
     except Exception as error:
@@ -104,13 +109,16 @@ def _store_problems(folder: Path, database: Path, acknowledged: set[str]) -> Ite
             if job is None:
                 yield f"{name} is lost"
                 continue
-            kept = folder / "output" / "jobs" / name
-            picture = json.loads(job.plan)["image"]["sha256"]
-            if not (kept / f"picture-{picture[:16]}").is_file():
+            try:
+                plan = JobPlan.model_validate_json(job.plan)
+                GenerateRequest.model_validate_json(job.request)
+            except ValueError as error:
+                yield f"{name} has no plan or request: {error}"
+                continue
+            # As the service does when it starts.
+            lay_out(job, shelf)
+            if not Path(plan.image.path).is_file() or sha256(Path(plan.image.path)) != plan.image.sha256:
                 yield f"{name} has no picture"
-            for part in ("plan.json", "request.json"):
-                if not (kept / part).is_file():
-                    yield f"{name} has no {part}"
             if job.state == "done" and not (folder / "output" / f"{name}.mp4").is_file():
                 yield f"{name} is done without a video"
     finally:
@@ -152,6 +160,11 @@ def sha256(path: Path) -> str:
 def resumed(operations: list[Operation], disk: Path, videos: dict[str, str]) -> list[str]:
     """Run the acknowledged jobs again on what was flushed; what is wrong with their videos."""
     from wan2_i2v import pipeline
+    from wan2_i2v.jobs.service import lay_out
+    from wan2_i2v.jobs.shelf import Shelf
+    from wan2_i2v.jobs.store import Store
+    from wan2_i2v.plan import JobPlan
+    from wan2_i2v.request import GenerateRequest
     from wan2_i2v.stages.base import Job
     from wan2_i2v.workspace import Workspace
 
@@ -159,8 +172,16 @@ def resumed(operations: list[Operation], disk: Path, videos: dict[str, str]) -> 
     for operation in operations:
         recorded.apply(operation)
     write(recorded.found("flushed"), disk)
-    found = [Workspace(disk / "output" / "jobs" / name) for name in sorted(recorded.acknowledged & set(videos))]
-    records = pipeline.run([Job(workspace.load_plan(), workspace) for workspace in found])
+    store, shelf = Store(f"sqlite:///{disk}/output/jobs/queue.db"), Shelf(disk / "output" / "pictures")
+    jobs = []
+    for name in sorted(recorded.acknowledged & set(videos)):
+        kept, workspace = store.get(name), Workspace(disk / "output" / "jobs" / name)
+        lay_out(kept, shelf)
+        plan = JobPlan.model_validate_json(kept.plan)
+        workspace.create(GenerateRequest.model_validate_json(kept.request), plan)
+        jobs.append(Job(plan, workspace))
+    store.close()
+    records = pipeline.run(jobs)
     problems = [f"{one.job_id} {one.status}: {one.error}" for one in records if one.status != "done"]
     wrong = [one.job_id for one in records if one.video and sha256(Path(one.video)) != videos[one.job_id]]
     return problems + [f"{name}: another video" for name in wrong]

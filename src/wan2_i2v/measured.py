@@ -11,6 +11,7 @@ import contextlib
 import os
 import statistics
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -57,13 +58,18 @@ class Table(BaseModel):
 
     def seconds_per_work(self, device: str, dtype: str, model: str, kind: Kind, residency: str) -> float | None:
         """The median rate of the newest samples of exactly this; None when it was never measured."""
-        wanted = (device, dtype, model, kind, residency)
-        rates = [
-            sample.seconds / sample.work
-            for sample in self.samples
-            if (sample.device, sample.dtype, sample.model, sample.kind, sample.residency) == wanted and sample.work > 0
-        ]
+        rates = self._rates.get((device, dtype, model, kind, residency))
         return statistics.median(rates[-NEWEST:]) if rates else None
+
+    @cached_property
+    def _rates(self) -> dict[tuple[str, ...], list[float]]:
+        """Seconds per work of all samples, in order, by what they are of: a plan asks once for every stage."""
+        found: dict[tuple[str, ...], list[float]] = {}
+        for sample in self.samples:
+            if sample.work > 0:
+                key = (sample.device, sample.dtype, sample.model, sample.kind, sample.residency)
+                found.setdefault(key, []).append(sample.seconds / sample.work)
+        return found
 
     def growth(self, device: str, dtype: str, kind: Kind) -> float:
         """The most by which the newest measured peaks were above the predicted ones, as a factor of at least 1."""

@@ -7,9 +7,9 @@ import json
 import pytest
 from sqlalchemy import inspect, text
 
+from wan2_i2v.jobs.database import open_engine
 from wan2_i2v.jobs.errors import StoreMismatch
 from wan2_i2v.jobs.store import Store
-from wan2_i2v.jobs.tables import open_engine
 
 
 def change(database: str, *statements: str) -> None:

@@ -7,21 +7,26 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from requests_http import png
 from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.jobs.drafts import Drafts
 from wan2_i2v.jobs.errors import DeviceBusy, JobConflict
 from wan2_i2v.jobs.job import StoredJob
 from wan2_i2v.jobs.service import Service, ServiceSettings, Submission
 from wan2_i2v.jobs.store import Store
 from wan2_i2v.jobs.worker import Limits
+from wan2_i2v.plan import JobPlan
 from wan2_i2v.workspace import Workspace
 
 FIELDS = {"prompt": "pan left", "num_frames": 5, "width": 48, "height": 32, "num_inference_steps": 3}
@@ -80,6 +85,16 @@ def ask(picture: bytes, job_id: str, **fields: object) -> Submission:
     return Submission({**FIELDS, "seed": 5, **fields}, picture, job_id)
 
 
+def kill_child(service: Service) -> None:
+    """A job is written down as claimed a little before there is a process for it."""
+    while True:
+        with contextlib.suppress(ProcessLookupError):
+            if service.worker.pid is not None:
+                os.kill(service.worker.pid, signal.SIGKILL)
+                return
+        time.sleep(0.02)
+
+
 def test_a_killed_a_frozen_and_an_undisturbed_job_give_the_same_bytes(start, picture):
     service = start()
     service.submit(ask(picture, "whole"))
@@ -100,9 +115,7 @@ def test_a_job_that_kills_its_worker_three_times_is_set_aside_and_others_go_on(s
     # Two deaths of a worker that had not come to any job yet are nobody's fault.
     for attempt in range(1, 6):
         until(service, "bomb", lambda job, n=attempt: job.state == "running" and job.attempts == n)
-        while service.worker.pid is None:
-            time.sleep(0.02)
-        os.kill(service.worker.pid, signal.SIGKILL)
+        kill_child(service)
         job = until(service, "bomb", lambda job, n=attempt: job.attempts > n or job.is_over)
         if job.is_over:
             break
@@ -111,6 +124,15 @@ def test_a_job_that_kills_its_worker_three_times_is_set_aside_and_others_go_on(s
     assert "SIGKILL" in job.error["message"]
     service.submit(ask(picture, "good"))
     assert until(service, "good", over).state == "done"
+
+
+def test_a_process_that_beats_but_gets_nowhere_is_ended_and_the_job_set_aside(start, picture):
+    # None gets that far within so short a time.
+    service = start(Limits(batch=1, beat=0.05, idle_poll=0.1, stall=0.2))
+    service.submit(ask(picture, "hangs"))
+    job = until(service, "hangs", over)
+    assert (job.state, job.deaths, job.error["code"]) == ("set_aside", 3, "set_aside")
+    assert "stopped answering while starting" in job.error["message"]
 
 
 def test_cancel_stops_the_job_and_spares_its_batch(start, picture):
@@ -166,15 +188,62 @@ def test_a_submission_that_a_kill_cut_short_can_be_repeated(start, picture, monk
             patch.setattr(service.store, "submit", lambda *args: (_ for _ in ()).throw(Killed))
             with pytest.raises(Killed):
                 service.submit(ask(picture, name, seed=5))
-        assert (service.folder(name) / "plan.json").exists()
+        assert [path.name[:8] for path in service.folder(name).iterdir()] == ["picture-"]
     job, new = service.submit(ask(picture, "a", seed=6))
     assert new
-    assert Workspace(service.folder("a")).load_plan().seed == 6 == json.loads(job.plan)["seed"]
+    assert json.loads(job.plan)["seed"] == 6
     # What a job has made is never taken for a leftover.
+    Workspace(service.folder("b")).create(None, JobPlan.model_validate_json(job.plan))
     (service.folder("b") / "prepared.png").write_bytes(picture)
     with pytest.raises(JobConflict, match="earlier job"):
         service.submit(ask(picture, "b"))
     service.store.cancel("a")
+
+
+def test_what_a_power_cut_took_of_waiting_jobs_is_made_again(start, picture):
+    """A submission flushes its row and its picture, and nothing of its folder: that may be gone, or empty."""
+    first = start(Limits(batch=1, beat=0.1, idle_poll=0.1))
+    first.submit(ask(picture, "computes", num_inference_steps=200))
+    until(first, "computes", is_denoising)
+    for name in ("gone", "empty"):
+        first.submit(replace(ask(picture, name), last_picture=picture))
+    first.stop()
+    shutil.rmtree(first.folder("gone"))
+    for path in first.folder("empty").iterdir():
+        path.unlink()
+    first = start()
+    first.store.cancel("computes")
+    for name in ("gone", "empty"):
+        job = until(first, name, over)
+        assert (job.state, job.error) == ("done", None)
+        assert (
+            Workspace(first.folder(name)).load_plan().fingerprint()
+            == JobPlan.model_validate_json(job.plan).fingerprint()
+        )
+        for kind in ("picture-*", "last-picture-*"):
+            assert [path.read_bytes() for path in first.folder(name).glob(kind)] == [picture]
+
+
+def test_a_plan_that_was_made_before_is_the_plan_that_would_be_made(start, picture):
+    service = start()
+    service.store.cancel(service.submit(ask(picture, "first", seed=1))[0].id)
+    other = png(64, 32)
+    for number, changed in enumerate(
+        ({"seed": 2}, {"seed": None}, {"seed": 3, "prompt": "zoom"}, {"width": 32, "seed": 4})
+    ):
+        for shown in (picture, other):
+            for last in (None, picture, other):
+                asked = replace(ask(shown, f"job-{number}", **changed), last_picture=last)
+                kept = service.plan(asked)
+                service._drafts = Drafts(service.model, service.device)
+                fresh = service.plan(asked)
+                drawn = changed["seed"] is None
+                assert kept.model_dump(exclude={"seed"} if drawn else None) == fresh.model_dump(
+                    exclude={"seed"} if drawn else None
+                )
+                again = service.plan(replace(asked, fields=dict(asked.fields) | {"seed": 77}))
+                assert (again.seed, again.model_copy(update={"seed": fresh.seed})) == (77, fresh)
+                assert drawn or fresh.seed == changed["seed"]
 
 
 def test_submissions_are_idempotent_and_refusals_leave_nothing(start, picture):

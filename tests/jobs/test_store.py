@@ -208,12 +208,4 @@ def test_a_locked_database_is_a_clear_error_and_changes_nothing(tmp_path, new_jo
     store.close()
 
 
-def test_commits_are_flushed_to_the_disk(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/jobs.db")
-    with store.reading() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-    store.close()
-
-
 TestJobMachine = JobMachine.TestCase

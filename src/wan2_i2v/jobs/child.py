@@ -28,10 +28,12 @@ FOLDER_WAIT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Work:
-    """One planned job: its id and its folder, which holds plan and request."""
+    """One planned job: its id, its folder, which holds its pictures, and request and plan as JSON."""
 
     id: str
     folder: str
+    request: str
+    plan: str
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _run(batch: Batch, line: _Line) -> None:
         jobs: list[Job] = []
         for work in batch.works:
             try:
-                jobs.append(folders.enter_context(_opened(Path(work.folder))))
+                jobs.append(folders.enter_context(_opened(work)))
             except (Wan2I2VError, OSError, ValueError) as error:
                 problem = translate(error, f"opening {work.folder}")
                 line.say(Outcome(work.id, None, problem.to_dict()))
@@ -145,14 +147,17 @@ def _run(batch: Batch, line: _Line) -> None:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[Any]:
-    """The job of a folder, for this process alone, when its video has a place to go."""
+def _opened(work: Work) -> Iterator[Any]:
+    """A job for this process alone, with request and plan in its folder, when its video has a place to go."""
     from filelock import FileLock, Timeout
 
     from wan2_i2v import places
+    from wan2_i2v.plan import JobPlan
+    from wan2_i2v.request import GenerateRequest
     from wan2_i2v.stages.base import Job
     from wan2_i2v.workspace import Workspace
 
+    folder = Path(work.folder)
     workspace = Workspace(folder)
     if not folder.is_dir():
         raise JobNotFound(f"{folder} is gone.")
@@ -162,6 +167,7 @@ def _opened(folder: Path) -> Iterator[Any]:
     except Timeout:
         raise Wan2I2VError(f"another process is running {folder.name}; wait for it, then retry.") from None
     try:
+        workspace.create(GenerateRequest.model_validate_json(work.request), JobPlan.model_validate_json(work.plan))
         plan = workspace.load_plan()
         places.check_writable(plan)
         yield Job(plan, workspace)

@@ -1,11 +1,13 @@
 """The only object a door touches: it plans and stores jobs, runs the worker, and knows where results are.
 
-Comes in: request fields and a picture's bytes. Goes out: stored jobs. A job's picture, request and plan are in its
-folder and flushed before its row is written, and its row is on disk before `submit` returns.
+Comes in: request fields and a picture's bytes. Goes out: stored jobs. A picture is flushed before a job's row is written, and
+the row, with request and plan, is on disk before `submit` returns. The job's folder is not: what a power cut takes of it is
+made again from the row, the picture when a service starts, request and plan by the process that begins the job.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,16 +16,17 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wan2_i2v import backends, devices, measured, pictures, places, planning
+from wan2_i2v import backends, devices, measured, pictures, places
 from wan2_i2v.backends import comfyui, ray
 from wan2_i2v.backends.base import Wanted
-from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
+from wan2_i2v.errors import InvalidImage, InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.insights import noting
+from wan2_i2v.jobs.drafts import Drafts
 from wan2_i2v.jobs.errors import JobConflict
 from wan2_i2v.jobs.job import NewJob, StoredJob
 from wan2_i2v.jobs.lock import owning
@@ -52,6 +55,9 @@ RESERVED = ("queue.db",)
 """What lies beside the jobs' folders."""
 LORA = r"[\w][\w .+()-]{0,200}(:-?[\d.]{1,8})?"
 """A client's LoRA: a name, with a strength or without, and no path."""
+PAGE = 200
+PLANNED_AT_ONCE = 4
+"""Planning computes: more at once would be no faster, and all that others ask would wait longer."""
 LOCKS = 64
 """Submissions under different ids seldom wait for each other; two under one id always do."""
 DAY = 86_400.0
@@ -115,17 +121,21 @@ class Service:
         self.shelf = Shelf(self.output / "pictures", settings.max_pixels)
         self.store = Store(settings.database or f"sqlite:///{self.jobs}/queue.db")
         self.worker = Worker(self.store, f"worker-{self.device.name}", self.folder, settings.limits)
+        self._drafts = Drafts(self.model, self.device)
         self._table = (-TABLE_SECONDS, measured.Table())
         self._ending = threading.Event()
         self._threads = [
             threading.Thread(target=task, name=task.__name__, daemon=True) for task in (self._work, self._keep_house)
         ]
         self._owned = owning(self.device.name, settings.url, settings.lock_folder)
+        self._planning = threading.Semaphore(PLANNED_AT_ONCE)
         self._accepting = [threading.Lock() for _ in range(LOCKS)]
 
     def start(self) -> None:
         """Own the device and begin to work. Raises DeviceBusy."""
         self._owned.__enter__()
+        for job in self._unfinished():
+            lay_out(job, self.shelf)
         for thread in self._threads:
             thread.start()
 
@@ -147,7 +157,7 @@ class Service:
         set_here = {"image": str(self.shelf.path(picture)), "job_id": "plan", "output": str(self.output)}
         if last is not None:
             set_here["last_image"] = str(self.shelf.path(last))
-        return self._plan(_request(submission, set_here), picture)
+        return self._plan(_request(submission, set_here), picture, last)
 
     def submit(self, submission: Submission) -> tuple[StoredJob, bool]:
         """Accept a job, on disk before this returns; whether it is new. The same submission twice is one job.
@@ -167,8 +177,8 @@ class Service:
         folder = self.folder(job_id)
         existed = folder.exists()
         try:
-            request, plan = self._planned(submission, job_id, folder)
-            Workspace(folder).create(request, plan)
+            with self._planning:
+                request, plan = self._planned(submission, job_id, folder)
             return self.store.submit(
                 NewJob(
                     job_id,
@@ -207,7 +217,7 @@ class Service:
 
     def _known(self, job_id: str, digest: str) -> StoredJob | None:
         """The job of this id when it is the same submission. Raises JobConflict for another one's id."""
-        found = self.store.find(job_id)
+        found = self.store.known(job_id)
         folder = self.folder(job_id)
         if found is None and _is_unaccepted(folder):
             # A server that was killed while it accepted this job: nobody was told that it had been.
@@ -226,10 +236,10 @@ class Service:
             held["last_image"] = (last, folder / f"last-{PICTURE}{last[:16]}")
         paths = {name: str(path) for name, (_, path) in held.items()}
         request = _request(submission, paths | {"job_id": job_id, "output": str(self.output)})
-        make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         for kept, path in held.values():
             self.shelf.link(kept, path)
-        return request, self._plan(request, picture)
+        return request, self._plan(request, picture, last)
 
     def _shelved(self, submission: Submission) -> tuple[str, str | None]:
         """The ids of the first and the last picture, kept."""
@@ -239,7 +249,7 @@ class Service:
     def _kept(self, picture: bytes | str) -> str:
         return picture if isinstance(picture, str) else self.shelf.put(picture)
 
-    def _plan(self, request: GenerateRequest, picture: str) -> JobPlan:
+    def _plan(self, request: GenerateRequest, picture: str, last: str | None) -> JobPlan:
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
         seed, kept = secrets.randbelow(MAX_DRAWN_SEED), self.shelf.path(picture)
         if self.settings.backend in ELSEWHERE:
@@ -251,7 +261,7 @@ class Service:
             plan = backends.BACKENDS[self.settings.backend].draft(Wanted(request.replaced(**there), kept, facts, seed))
         else:
             loras, table = choosing.choose(request, self.model), self._measured()
-            plan = planning.draft(request, facts, kept, self.model, self.device, seed, loras, table=table)
+            plan = self._drafts.draft(request, facts, kept, last, seed, loras, table)
         places.check_writable(plan, jobs=self.jobs)
         return plan
 
@@ -259,9 +269,18 @@ class Service:
         """The table of this machine, read again once in a while: a plan per keystroke shall not read it each time."""
         read, table = self._table
         if time.monotonic() - read > TABLE_SECONDS:
-            table = measured.load()
+            found = measured.load()
+            # The same table is the same object: plans that were made with it hold.
+            table = table if found == table else found
             self._table = (time.monotonic(), table)
         return table
+
+    def _unfinished(self) -> Iterator[StoredJob]:
+        """Jobs that wait or run, a few at a time: plans are long, and there may be thousands."""
+        below: int | None = None
+        while found := self.store.page(below=below, limit=PAGE, only=("queued", "running")):
+            yield from found
+            below = found[-1].seq
 
     def _work(self) -> None:
         while not self._ending.is_set():
@@ -273,19 +292,33 @@ class Service:
                 self._ending.wait(HOUSEKEEPING_SECONDS)
 
     def _keep_house(self) -> None:
-        """Once a second: put lapsed jobs back and time out old ones; forget what is past its retention."""
+        """Once a second: put lapsed jobs back and time out old ones; forget what is past its retention; tidy the store."""
         swept = 0.0
         while not self._ending.wait(HOUSEKEEPING_SECONDS):
             try:
                 self.store.expire()
                 self.store.reclaim()
                 self.store.prune(time.time() - self.settings.retain_days * DAY)
+                self.store.tidy()
                 if time.monotonic() - swept > SWEEP_SECONDS:
                     self.shelf.sweep(self.settings.retain_days * DAY)
                     swept = time.monotonic()
             except (Wan2I2VError, OSError):
                 # Database or disk does not answer: clients are told so, and the next second tries again.
                 continue
+
+
+def lay_out(job: StoredJob, shelf: Shelf) -> None:
+    """See that the pictures of a job are in its folder, which a power cut may have taken away; a plan names them by their paths.
+
+    A picture that is nowhere any more is told when the job is begun, or asked for it.
+    """
+    plan = JobPlan.model_validate_json(job.plan)
+    for facts in (plan.image, plan.last_image):
+        if facts is not None and not Path(facts.path).exists():
+            with contextlib.suppress(InvalidImage, OSError):
+                make_folder(Path(facts.path).parent)
+                shelf.link(facts.sha256, Path(facts.path))
 
 
 def _picture_id(picture: bytes | str) -> str:
@@ -305,14 +338,14 @@ def _request(submission: Submission, set_here: Mapping[str, str]) -> GenerateReq
 
 
 def _is_unaccepted(folder: Path) -> bool:
-    """Whether a folder holds only what accepting a job writes, a picture first of all, and nothing that a job has made."""
+    """Whether a folder holds only what is there before a job has made anything, a picture first of all."""
     names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
     pictures_of_it = [name for name in names if name.removeprefix("last-").startswith(PICTURE)]
     return bool(pictures_of_it) and set(names) <= {*pictures_of_it, "request.json", "plan.json"}
 
 
 def _discard(folder: Path) -> None:
-    """Remove the folder of a job that was not accepted: its picture and what planning wrote."""
+    """Remove the folder of a job that was not accepted, with its pictures."""
     if folder.is_dir():
         for entry in folder.iterdir():
             entry.unlink()

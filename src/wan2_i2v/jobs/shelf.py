@@ -16,7 +16,7 @@ from pathlib import Path
 from wan2_i2v import pictures
 from wan2_i2v.errors import InvalidImage
 from wan2_i2v.plan import ImageFacts
-from wan2_i2v.workspace import make_folder, replacing
+from wan2_i2v.workspace import make_folder, replacing, sync_folder
 
 REMEMBERED = 1024
 ID = r"[0-9a-f]{64}"
@@ -28,6 +28,7 @@ class Shelf:
     def __init__(self, folder: Path, max_pixels: int = pictures.MAX_PIXELS) -> None:
         self._folder, self._max_pixels = folder, max_pixels
         self._facts: OrderedDict[str, ImageFacts] = OrderedDict()
+        self._flushed: set[str] = set()
 
     def put(self, data: bytes) -> str:
         """Keep a picture; its id. On disk, and a picture that can be decoded, before this returns.
@@ -41,9 +42,9 @@ class Shelf:
             with replacing(path) as temporary:
                 temporary.write_bytes(data)
                 self._remember(picture, pictures.read_facts(temporary, self._max_pixels))
+            self._flushed.add(picture)
         else:
-            # Its age counts from its last use.
-            os.utime(path)
+            self._use(picture, path)
         return picture
 
     def path(self, picture: str) -> Path:
@@ -60,11 +61,12 @@ class Shelf:
         return known or self._remember(picture, pictures.read_facts(path, self._max_pixels))
 
     def link(self, picture: str, path: Path) -> None:
-        """Give a kept picture a second name, `path`, which outlives the first, once its folder is flushed.
+        """Give a kept picture a second name, `path`, which outlives the first, once the system has written it down.
 
-        Raises InvalidImage.
+        The first one is on disk when this returns. Raises InvalidImage.
         """
         source = self.path(picture)
+        self._use(picture, source)
         if path.exists():
             return
         try:
@@ -81,6 +83,15 @@ class Shelf:
         for path in self._folder.iterdir():
             if time.time() - path.stat().st_mtime > seconds:
                 path.unlink(missing_ok=True)
+
+    def _use(self, picture: str, path: Path) -> None:
+        """A picture's age counts from its last use. One that is there by its name may just be on its way to the disk."""
+        os.utime(path)
+        if picture not in self._flushed:
+            sync_folder(self._folder)
+            if len(self._flushed) >= REMEMBERED:
+                self._flushed.clear()
+            self._flushed.add(picture)
 
     def _remember(self, picture: str, facts: ImageFacts) -> ImageFacts:
         self._facts[picture] = facts

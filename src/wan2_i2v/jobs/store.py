@@ -1,4 +1,4 @@
-"""The durable queue: SQLAlchemy Core on SQLite or PostgreSQL. Imported by worker and service.
+"""The durable queue, in a `Database`. Imported by worker and service.
 
 A job is on disk before `submit` returns. Every change of state goes through `_move`, which asks the table in `state`
 and writes an event in the same transaction. A running job belongs to the `token` of its claim: a worker that lost it
@@ -7,52 +7,56 @@ and writes an event in the same transaction. A running job belongs to the `token
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from wan2_i2v.errors import JobNotFound, Wan2I2VError
 from wan2_i2v.jobs import outbox, schema
 from wan2_i2v.jobs import state as states
-from wan2_i2v.jobs.errors import JobConflict, QueueFull, SetAside, StoreUnavailable
+from wan2_i2v.jobs.database import LOCK_WAIT_SECONDS, Database
+from wan2_i2v.jobs.errors import JobConflict, QueueFull, SetAside
 from wan2_i2v.jobs.job import NewJob, StoredEvent, StoredJob, from_row
 from wan2_i2v.jobs.state import TERMINAL, Move, State
-from wan2_i2v.jobs.tables import EVENTS, JOBS, LOCK_WAIT_SECONDS, RETRIED, lock_writers, open_engine, translated
+from wan2_i2v.jobs.tables import EVENTS, JOBS, RETRIED
 
 MAX_DEATHS = 3
 """A job that ended its worker this often is set aside."""
 
+WAITS = JOBS.c.state == "queued"
 FIND = select(JOBS).where(JOBS.c.id == bindparam("job_id"))
 ADD_JOB, ADD_EVENT = insert(JOBS).returning(JOBS), insert(EVENTS)
-"""Made once: to put a statement together takes longer than to run it, and these are of every submission."""
+COUNTS = select(JOBS.c.state, func.count()).group_by(JOBS.c.state)
+BEGUN_AGAIN = select(func.count()).where(RETRIED)
+WAITING = select(func.count()).where(WAITS)
+WAITING_OF_CLIENT = WAITING.where(JOBS.c.client == bindparam("asking"))
+EARLIER = (JOBS.c.priority == bindparam("urgency")) & (JOBS.c.seq < bindparam("number"))
+BEFORE = select(func.count()).where(WAITS & ((JOBS.c.priority > bindparam("urgency")) | EARLIER))
+NEWS = select(EVENTS).where(EVENTS.c.seq > bindparam("after")).order_by(EVENTS.c.seq).limit(bindparam("most"))
+NEWS_OF_JOB = NEWS.where(EVENTS.c.job_id == bindparam("of_job"))
+"""Made once: to put a statement together takes longer than to run it, and these are of every submission and every look."""
 
 UNHELD: dict[str, Any] = {"worker": None, "token": None, "lease_until": None}
 
 
-class Store:
+class Store(Database):
     """See the module. `clock` gives seconds since 1970."""
 
     def __init__(
         self, url: str, *, clock: Callable[[], float] = time.time, lock_wait: float = LOCK_WAIT_SECONDS
     ) -> None:
-        self._engine = open_engine(url, lock_wait)
-        self._clock, self._lock_wait = clock, lock_wait
-        self._turn = threading.Lock()
+        super().__init__(url, lock_wait)
+        self._clock = clock
         try:
             with self.writing() as connection:
                 schema.prepare(connection)
         except BaseException:
-            self._engine.dispose()
+            self.close()
             raise
-
-    def close(self) -> None:
-        self._engine.dispose()
 
     # --- clients -----------------------------------------------------------------------------------------------------
 
@@ -70,8 +74,9 @@ class Store:
                 if existing.digest != job.digest:
                     raise JobConflict(f"job id {job.id!r} belongs to a different job; choose another id.")
                 return existing, False
-            self._check_room(connection, max_queued, "jobs")
-            self._check_room(connection, max_of_client, "jobs of yours", JOBS.c.client == job.client)
+            self._check_room(max_queued, "jobs", lambda: connection.scalar(WAITING))
+            asking = {"asking": job.client}
+            self._check_room(max_of_client, "jobs of yours", lambda: connection.scalar(WAITING_OF_CLIENT, asking))
             now = self._clock()
             values = {
                 "id": job.id,
@@ -103,6 +108,13 @@ class Store:
         with self.reading() as connection:
             return self._find(connection, job_id)
 
+    def known(self, job_id: str) -> StoredJob | None:
+        """`find`, for whoever acknowledges the job: another thread may have written it and still wait for the disk."""
+        found = self.find(job_id)
+        if found is not None:
+            self._flush()
+        return found
+
     def page(
         self,
         *,
@@ -133,21 +145,19 @@ class Store:
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
         with self.reading() as connection:
-            rows = connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state)).all()
+            rows = connection.execute(COUNTS).all()
         found = {row[0]: int(row[1]) for row in rows}
         return {name: found.get(name, 0) for name in states.STATES}
 
     def retried(self) -> int:
         """How many jobs were begun more than once."""
         with self.reading() as connection:
-            return int(connection.scalar(select(func.count()).where(RETRIED)) or 0)
+            return int(connection.scalar(BEGUN_AGAIN) or 0)
 
     def position(self, job: StoredJob) -> int:
         """How many waiting jobs are claimed before this one."""
-        earlier = (JOBS.c.priority == job.priority) & (JOBS.c.seq < job.seq)
-        before = (JOBS.c.state == "queued") & ((JOBS.c.priority > job.priority) | earlier)
         with self.reading() as connection:
-            return int(connection.scalar(select(func.count()).where(before)) or 0)
+            return int(connection.scalar(BEFORE, {"urgency": job.priority, "number": job.seq}) or 0)
 
     def cancel(self, job_id: str) -> StoredJob:
         """Cancel a job that waits or runs. Raises JobNotFound, or JobConflict when it is over."""
@@ -181,20 +191,18 @@ class Store:
     def purge_queue(self) -> int:
         """Cancel every job that waits; how many."""
         with self.writing() as connection:
-            waiting = connection.execute(select(JOBS).where(JOBS.c.state == "queued")).all()
+            waiting = connection.execute(select(JOBS).where(WAITS)).all()
             for row in waiting:
                 self._move(connection, from_row(row), "cancel", finished_at=self._clock(), **UNHELD)
             return len(waiting)
 
     def events(self, after: int, limit: int = 200, job_id: str | None = None) -> list[StoredEvent]:
         """What happened after the event number `after`, in order."""
-        query = select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq).limit(limit)
-        if job_id is not None:
-            query = query.where(EVENTS.c.job_id == job_id)
+        query, more = (NEWS, {}) if job_id is None else (NEWS_OF_JOB, {"of_job": job_id})
         with self.reading() as connection:
             return [
                 StoredEvent(row.seq, row.job_id, row.kind, json.loads(row.data), row.at)
-                for row in connection.execute(query)
+                for row in connection.execute(query, {"after": after, "most": limit} | more)
             ]
 
     def first_event(self) -> int:
@@ -215,12 +223,12 @@ class Store:
         By priority, then in order of submission. Of several places the first is for whoever waits longest, so that a
         stream of urgent jobs starves nobody.
         """
-        waiting = select(JOBS).where(JOBS.c.state == "queued")
+        waiting = select(JOBS).where(WAITS)
         urgent = waiting.order_by(JOBS.c.priority.desc(), JOBS.c.seq).limit(limit)
         with self.writing() as connection:
             rows = {row.id: row for row in connection.execute(urgent)}
             if limit > 1:
-                first = select(func.min(JOBS.c.seq)).where(JOBS.c.state == "queued")
+                first = select(func.min(JOBS.c.seq)).where(WAITS)
                 oldest = connection.execute(waiting.where(JOBS.c.seq == first.scalar_subquery())).first()
                 rows = ({oldest.id: oldest} if oldest else {}) | rows
             now = self._clock()
@@ -313,32 +321,11 @@ class Store:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
-        """A transaction that may write, on disk when it is over; one that is not `durable`, once a later one is."""
-        # The threads of this process wait here for their turn: SQLite has them look again, less and less often.
-        if not self._turn.acquire(timeout=self._lock_wait):
-            raise StoreUnavailable(
-                f"the job database is busy for more than {self._lock_wait:g} s. Nothing was changed."
-            )
-        try:
-            options = {"write": True, "durable": durable}
-            with translated(), self._engine.connect().execution_options(**options) as connection, connection.begin():
-                lock_writers(connection, durable=durable)
-                yield connection
-        finally:
-            self._turn.release()
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
-        with translated(), self._engine.connect() as connection:
-            yield connection
-
-    def _check_room(self, connection: Connection, limit: int | None, whose: str, *more: ColumnElement[bool]) -> None:
-        """Raise QueueFull when `limit` jobs wait, of those for which `more` is true."""
+    def _check_room(self, limit: int | None, whose: str, counted: Callable[[], int | None]) -> None:
+        """Raise QueueFull when as many jobs wait as `limit` allows, or more; only a limit has them `counted`."""
         if limit is None:
             return
-        waiting = connection.scalar(select(func.count()).where(JOBS.c.state == "queued", *more)) or 0
+        waiting = counted() or 0
         if waiting >= limit:
             raise QueueFull(f"{waiting} {whose} wait already; the limit is {limit}. Try again later.")
 

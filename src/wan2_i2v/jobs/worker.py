@@ -141,7 +141,7 @@ class Worker:
             return
         self._hand = _Hand({job.id: job for job in jobs}, taken=True)
         self._last_beat = self._last_lease = time.monotonic()
-        works = tuple(child.Work(job.id, str(self.folder_of(job.id))) for job in jobs)
+        works = tuple(child.Work(job.id, str(self.folder_of(job.id)), job.request, job.plan) for job in jobs)
         try:
             self._child().send(child.Batch(works))
         except OSError:

@@ -21,6 +21,7 @@ from wan2_i2v.insights.book import Book
 from wan2_i2v.jobs.store import Store
 from wan2_i2v.media.formats import ClipFormat
 from wan2_i2v.media.writer import write_clip
+from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Check, Record, Verification
 from wan2_i2v.workspace import Workspace, save_json
 
@@ -234,7 +235,7 @@ def done(service, submit):
     record = Record(
         job_id="done",
         status="done",
-        plan=workspace.load_plan(),
+        plan=JobPlan.model_validate_json(job.plan),
         video=str(video),
         verification=Verification(checks=(check,)),
     )

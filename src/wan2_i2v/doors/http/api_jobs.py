@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from wan2_i2v.doors.http import urls, views
 from wan2_i2v.doors.http.api_models import AgainBody, JobBody, JobId, JobReply, JobsReply, RatingBody
@@ -34,13 +35,12 @@ Client = Annotated[str, Depends(client)]
     responses=documented(409, 507)
     | {200: {"model": JobReply, "description": "The same submission was accepted before; this is its job"}},
 )
-def submit(
+async def submit(
     body: JobBody,
     door: TheDoor,
     client: Client,
-    response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=128)] = None,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Accept a job; it is on disk when this answers. The same submission twice is one job."""
     if idempotency_key and body.job_id and idempotency_key != body.job_id:
         raise InvalidRequest("Idempotency-Key", idempotency_key, f"the job_id of the body ({body.job_id})")
@@ -56,7 +56,7 @@ def submit(
         body.priority,
         last_picture=body.last_picture,
     )
-    return _submitted(door, submission, response)
+    return await door.receiving.run(_submitted, door, submission)
 
 
 def _webhook(url: str) -> str:
@@ -67,11 +67,10 @@ def _webhook(url: str) -> str:
     return url
 
 
-def _submitted(door: Door, submission: Submission, response: Response) -> dict[str, Any]:
+def _submitted(door: Door, submission: Submission) -> JSONResponse:
+    """A whole answer: to have FastAPI check a view of our own against its model would take as long as to make it."""
     job, new = door.service.submit(submission)
-    response.status_code = 201 if new else 200
-    response.headers["Location"] = f"/api/jobs/{job.id}"
-    return _view(door, job)
+    return JSONResponse(_view(door, job), 201 if new else 200, headers={"Location": f"/api/jobs/{quote(job.id)}"})
 
 
 def _view(door: Door, job: StoredJob) -> dict[str, Any]:
@@ -139,9 +138,7 @@ def retry(job_id: JobId, door: TheDoor) -> dict[str, Any]:
     response_model=JobReply,
     responses=documented(404, 409, 507),
 )
-def again(
-    job_id: JobId, door: TheDoor, client: Client, response: Response, body: AgainBody | None = None
-) -> dict[str, Any]:
+def again(job_id: JobId, door: TheDoor, client: Client, body: AgainBody | None = None) -> JSONResponse:
     """A new job with the same pictures and settings and another seed."""
     job = door.service.store.get(job_id)
     seed = body.seed if body is not None else None
@@ -156,7 +153,7 @@ def again(
         priority=job.priority,
         last_picture=None if plan.last_image is None else _picture(job, plan.last_image),
     )
-    return _submitted(door, submission, response)
+    return _submitted(door, submission)
 
 
 @router.post("/api/jobs/{job_id}/rating", response_model=JobReply, responses=documented(404, 409, 507))

@@ -2,15 +2,18 @@
 
 Routers get it with `Depends(door)`; `client` is the name of whoever asks. Service and store block: use them in plain
 `def` routes, which FastAPI runs in threads, or through `run_in_threadpool`. The dependencies wait for nothing and are
-`async`: FastAPI would take each through a thread of its own.
+`async`: FastAPI would take each through a thread of its own. FastAPI's threads are few: what may take long, and what has to
+be answered while others take long, has threads of its own (`Door.receiving`, `Door.looking`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
 from wan2_i2v.doors.http.events import Broadcaster
@@ -18,8 +21,24 @@ from wan2_i2v.doors.http.settings import HttpSettings
 from wan2_i2v.jobs.job import StoredJob
 from wan2_i2v.jobs.service import Service
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Telling = Callable[["Door", StoredJob], dict[str, Any]]
 """A job as a webhook's body, in the shape of one kind of client."""
+RECEIVED_AT_ONCE = 32
+"""Submissions, which may fetch their pictures from slow servers."""
+LOOKS_AT_ONCE = 4
+"""Answers to /health."""
+
+
+class Threads:
+    """Calls that block, in up to `most` threads of their own."""
+
+    def __init__(self, most: int) -> None:
+        self._limiter = CapacityLimiter(most)
+
+    def run(self, work: Callable[P, R], *args: P.args, **more: P.kwargs) -> Awaitable[R]:
+        return to_thread.run_sync(partial(work, *args, **more), limiter=self._limiter)
 
 
 @dataclass
@@ -30,6 +49,8 @@ class Door:
     settings: HttpSettings
     broadcaster: Broadcaster
     tellings: dict[str, Telling] = field(default_factory=dict)
+    receiving: Threads = field(default_factory=lambda: Threads(RECEIVED_AT_ONCE))
+    looking: Threads = field(default_factory=lambda: Threads(LOOKS_AT_ONCE))
 
 
 async def door(request: Request) -> Door:

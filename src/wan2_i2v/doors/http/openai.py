@@ -167,7 +167,7 @@ async def _created(request: Request, here: Door, who: str, key: str | None) -> S
             texts = openai_fields.nested((name, value) for name, value in pairs if isinstance(value, str))
     else:
         uploads, texts = [], _object(await request.body())
-    return await run_in_threadpool(_submit, here, who, texts, uploads, key)
+    return await here.receiving.run(_submit, here, who, texts, uploads, key)
 
 
 def _submit(

@@ -52,8 +52,8 @@ def telling(here: Door, job: StoredJob) -> dict[str, Any]:
 
 
 @routes.post("/run", summary="Queue a job")
-def run(body: shape.RunBody, here: Here, who: Client) -> dict[str, Any]:
-    return shape.accepted(_submit(here, who, body, ""))
+async def run(body: shape.RunBody, here: Here, who: Client) -> dict[str, Any]:
+    return shape.accepted(await here.receiving.run(_submit, here, who, body, ""))
 
 
 @routes.post("/runsync", summary="Queue a job and wait for it")
@@ -64,7 +64,7 @@ async def runsync(
     who: Client,
     wait: Annotated[int | None, Query(ge=1000, le=300_000, description="Milliseconds")] = None,
 ) -> dict[str, Any]:
-    job = await run_in_threadpool(_submit, here, who, body, "sync-")
+    job = await here.receiving.run(_submit, here, who, body, "sync-")
     usual = WAIT_SECONDS if "endpoint" in request.path_params else math.inf
     job = await here.broadcaster.ended(job.id, usual if wait is None else wait / 1000)
     return await run_in_threadpool(_reply, here, job, _base(request), settle=True)
@@ -105,9 +105,10 @@ def retry(job_id: JobId, here: Here) -> dict[str, Any]:
 
 
 @routes.get("/health", summary="Jobs and workers")
-def health(here: Here) -> dict[str, Any]:
+async def health(here: Here) -> dict[str, Any]:
     store = here.service.store
-    return shape.health(store.counts(), store.retried(), busy=here.service.worker.is_busy)
+    counts, retried = await here.looking.run(lambda: (store.counts(), store.retried()))
+    return shape.health(counts, retried, busy=here.service.worker.is_busy)
 
 
 @routes.post("/purge-queue", summary="Cancel all jobs that wait")

@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,6 +34,9 @@ HEADER_SECONDS = 20.0
 KEEP_ALIVE_SECONDS = 15
 GOODBYE_SECONDS = 10
 BACKLOG = 512
+SWITCH_SECONDS = 0.001
+"""How long a thread computes before another that waits has its turn. An answer changes threads a few times, and Python's own 5 ms
+are waited for each time."""
 
 
 def check_address(settings: HttpSettings) -> None:
@@ -49,6 +53,7 @@ def check_address(settings: HttpSettings) -> None:
 def serve(settings: HttpSettings, service_settings: ServiceSettings) -> None:
     """Serve until a signal. Raises InvalidRequest for an address that cannot be used, DeviceBusy."""
     check_address(settings)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with contextlib.closing(_listen(settings)) as listener:
         port = listener.getsockname()[1]
         url = f"http://{_own_name(settings.host)}:{port}"
