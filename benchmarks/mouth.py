@@ -29,7 +29,7 @@ from benchmarks import mouths, photos
 from benchmarks.mouths import Scene
 
 from wan2_i2v.eye import mouth as judging
-from wan2_i2v.eye.crowd import Crowd, Seen
+from wan2_i2v.eye.crowd import UNSEEN, Crowd, Seen
 from wan2_i2v.eye.faces import find_faces
 from wan2_i2v.media import reader, writer
 from wan2_i2v.media.formats import ClipFormat
@@ -121,7 +121,7 @@ def summary(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         "false_alarms": share(closed, moving),
         "unsure_closed": share(closed, ("unsure",)),
         "unsure_moving": share(large + small, ("unsure",)),
-        "unchecked": share(rows, ("too small", "no face")),
+        "unchecked": share(rows, ("no face", *UNSEEN)),
         "by_label": {label: Counter(row["verdict"] for row in rows if row["label"] == label) for label in labels},
         "limits": {
             "talking": judging.TALKING,

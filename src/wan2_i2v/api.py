@@ -148,14 +148,14 @@ def resume(job: str | Path, on_event: Emit | None = None, cancelled: Callable[[]
 
 
 def rate(job: str | Path, rating: int) -> None:
-    """Note how much the video of a job is liked, from 1 to 5, in the insights.
+    """Note how much the video of a job is liked, from 1 to 5, in the insights. `job`: an id, a folder, or the video itself.
 
     Raises JobNotFound for an unknown job, InvalidRequest for one that has no video yet, OutputError where the insights
     cannot be written.
     """
     from wan2_i2v.insights import noting
 
-    workspace = find_job(job)
+    workspace = find_job(_made_by(job))
     record = workspace.load_record()
     if record is None or record.status != "done":
         raise InvalidRequest("job", str(job), "a job that made its video", f"Go on with: wan2-i2v resume {job}.")
@@ -172,6 +172,19 @@ def reopen(job: str | Path) -> Order:
     if stored is None:
         raise JobNotFound(f"{workspace.root} holds no plan.json; give a job id or the job's folder.")
     return Order(None, _relocated(stored), workspace)
+
+
+def _made_by(job: str | Path) -> str | Path:
+    """The folder of the job that made a video; what is no video that a job of this machine made comes back as it is."""
+    video = describe_path(str(job)).absolute()
+    jobs = Settings().jobs
+    if not video.exists() or not jobs.is_dir():
+        return job
+    for folder in sorted(jobs.iterdir()):
+        record = Workspace(folder).load_record()
+        if record is not None and record.video is not None and Path(record.video).absolute() == video:
+            return folder
+    return job
 
 
 def find_job(job: str | Path) -> Workspace:

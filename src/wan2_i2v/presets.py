@@ -61,13 +61,16 @@ RECIPES: dict[str, Recipe] = {
 
 @dataclass(frozen=True)
 class PromptPreset:
-    """A prompt pair with the length it is meant for. `verbatim` is the knowledge base's own wording."""
+    """A prompt pair with the length it is meant for. `verbatim` is the knowledge base's own wording, which has a negative
+    prompt of its own where that document gives one.
+    """
 
     name: str
     prompt: str
     negative_prompt: str
     num_frames: int
     verbatim: str
+    verbatim_negative: str = MOUTH_NEGATIVE
 
 
 PROMPT_PRESETS: dict[str, PromptPreset] = {
@@ -81,6 +84,7 @@ PROMPT_PRESETS: dict[str, PromptPreset] = {
             72,
             "Close-up portrait with serene expression, closed lips, direct eye contact with camera, natural lighting, "
             "minimal movement, static pose, calm demeanor, peaceful countenance, steady gaze",
+            "mouth opening, lip movement, talking, speaking, facial animation, lip sync, dialogue, conversation",
         ),
         PromptPreset(
             "figure-skating",
@@ -111,10 +115,27 @@ PROMPT_PRESETS: dict[str, PromptPreset] = {
         PromptPreset(
             "fireworks",
             "Colorful fireworks burst and sparkle in the night sky above the scene, lighting it up with every explosion.",
-            "mouth opening, talking, speaking, facial animation, daytime, bright lighting, no fireworks, static sky",
+            f"{MOUTH_NEGATIVE}, daytime, static sky",
             120,
             "Beautiful fireworks exploding in night sky above children, colorful fireworks bursting and sparkling, "
             "magical firework display, bright colorful explosions",
+            "mouth opening, talking, speaking, facial animation, daytime, bright lighting, no fireworks, static sky",
         ),
     )
 }
+
+OWN_WORDS = ":verbatim"
+"""Behind a preset's name: the knowledge base's own wording."""
+
+
+def preset_names() -> tuple[str, ...]:
+    """What `--preset` knows: each preset in sentences, and in the knowledge base's own words."""
+    return tuple(name + words for name in PROMPT_PRESETS for words in ("", OWN_WORDS))
+
+
+def preset_texts(name: str) -> tuple[str, str, int]:
+    """Prompt, negative prompt and length of one of `preset_names`."""
+    preset = PROMPT_PRESETS[name.removesuffix(OWN_WORDS)]
+    if name.endswith(OWN_WORDS):
+        return preset.verbatim, preset.verbatim_negative, preset.num_frames
+    return preset.prompt, preset.negative_prompt, preset.num_frames

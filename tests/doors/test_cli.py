@@ -103,7 +103,10 @@ def test_a_preset_fills_what_the_flags_leave_out(capsys, checkpoint):
     main(["plan", *arguments, "--preset", "fireworks", "-p", "mine", "-l", "9"])
     plan = json.loads(capsys.readouterr().out)
     assert (plan["prompt"], plan["num_frames"]) == ("mine", 9)
-    assert "no fireworks" in plan["negative_prompt"]
+    assert "daytime" in plan["negative_prompt"] and "no fireworks" not in plan["negative_prompt"]
+    main(["plan", *arguments, "--preset", "fireworks:verbatim"])
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["prompt"].startswith("Beautiful fireworks exploding") and "no fireworks" in plan["negative_prompt"]
 
 
 def test_a_folder_and_a_batch_become_many_clips(plans):
@@ -338,7 +341,10 @@ def test_completion_knows_commands_flags_choices_and_jobs(capsys, monkeypatch):
     assert completed("wan2-i2v gen", monkeypatch, capsys) == ["generate"]
     assert completed("wan2-i2v plan --sam", monkeypatch, capsys) == ["--sampler"]
     assert completed("wan2-i2v plan --sampler ", monkeypatch, capsys) == ["lcm", "euler", "unipc"]
-    assert completed("wan2-i2v plan --preset st", monkeypatch, capsys) == ["static-portrait"]
+    assert completed("wan2-i2v plan --preset st", monkeypatch, capsys) == [
+        "static-portrait",
+        "static-portrait:verbatim",
+    ]
     assert completed("wan2-i2v resume bo", monkeypatch, capsys) == ["boat-1"]
 
 
@@ -396,3 +402,26 @@ def test_an_interrupt_before_anything_runs(monkeypatch, capsys):
     monkeypatch.setattr("wan2_i2v.doors.cli.inputs.planned", interrupted)
     assert main(["generate", "pictures/boat.png"]) == 130
     assert "error: cancelled before anything was begun." in capsys.readouterr().err
+
+
+def test_prompt_checks_a_preset_in_its_own_words(capsys):
+    assert main(["prompt", "--preset", "fireworks:verbatim", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["negative_prompt"].endswith("no fireworks, static sky")  # nothing is added to what is only checked
+    assert "double-negation" in {finding["rule"] for finding in told["findings"]}
+    assert main(["prompt", "--preset", "fireworks"]) == 0
+    assert "no findings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--preset"),
+        (("The boat sails.", "--preset", "fireworks"), "one of them"),
+        (("--preset", "firework"), "Did you mean 'fireworks'?"),
+        (("--subject", "a cat"), "action"),
+    ],
+)
+def test_prompt_refuses_what_is_no_one_prompt(arguments, words, capsys):
+    assert main(["prompt", *arguments]) == 2
+    assert words in capsys.readouterr().err

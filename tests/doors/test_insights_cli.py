@@ -65,6 +65,21 @@ def test_rating_a_job_from_before_the_insights(checkpoint, tmp_path):
         assert [run.rating for run in book.runs()] == [2]
 
 
+@pytest.mark.parametrize("container", ["mp4", "png"])
+def test_a_video_may_be_named_to_rate_it(checkpoint, container, capsys):
+    made = make(checkpoint, container=container, output=f"mine{'.mp4' if container == 'mp4' else ''}")
+    assert main(["rate", made.video, "4"]) == 0
+    assert f"{made.video}: rated 4 of 5" in capsys.readouterr().err
+    with Book() as book:
+        assert [run.rating for run in book.runs()] == [4]
+
+
+def test_a_file_that_no_job_made_cannot_be_rated(checkpoint, capsys):
+    make(checkpoint)
+    assert main(["rate", "boat.png", "4"]) == 8
+    assert "boat.png" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "code"), [(["no-such-job", "3"], 8), (["no-such-job", "6"], 2)])
 def test_ratings_that_cannot_be(arguments, code):
     assert main(["rate", *arguments]) == code

@@ -40,7 +40,7 @@ def test_good_prompts_have_no_findings(prompt):
     assert lint(prompt, MOUTH_NEGATIVE) == ()
 
 
-@pytest.mark.parametrize("name", [name for name in PROMPT_PRESETS if name != "fireworks"])
+@pytest.mark.parametrize("name", PROMPT_PRESETS)
 def test_rewritten_presets_have_no_findings(name):
     preset = PROMPT_PRESETS[name]
     assert lint(preset.prompt, preset.negative_prompt) == ()
@@ -94,7 +94,7 @@ def test_length_is_counted_by_the_given_tokenizer():
 
 def test_the_knowledge_bases_own_faults_are_found():
     preset = PROMPT_PRESETS["fireworks"]
-    assert "double-negation" in rules(preset.prompt, preset.negative_prompt)
+    assert "double-negation" in rules(preset.verbatim, preset.verbatim_negative)
     assert "emotion" in rules(PROMPT_PRESETS["character-animation"].verbatim, MOUTH_NEGATIVE)
 
 

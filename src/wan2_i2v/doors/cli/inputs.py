@@ -12,7 +12,7 @@ from wan2_i2v.api import Order
 from wan2_i2v.devices import HERE, Machine
 from wan2_i2v.doors.cli.options import FLAGS
 from wan2_i2v.errors import InvalidRequest, Wan2I2VError, nearest
-from wan2_i2v.presets import PROMPT_PRESETS
+from wan2_i2v.presets import preset_names, preset_texts
 from wan2_i2v.request import GenerateRequest, describe_path
 from wan2_i2v.settings import Settings
 
@@ -64,10 +64,19 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
 def _preset(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
-    if name not in PROMPT_PRESETS:
-        raise InvalidRequest("preset", name, "a name that wan2-i2v presets lists", nearest(name, PROMPT_PRESETS))
-    preset = PROMPT_PRESETS[name]
-    return {"prompt": preset.prompt, "negative_prompt": preset.negative_prompt, "num_frames": preset.num_frames}
+    prompt, negative, frames = preset_named(name)
+    return {"prompt": prompt, "negative_prompt": negative, "num_frames": frames}
+
+
+def preset_named(name: str) -> tuple[str, str, int]:
+    """Prompt, negative prompt and length of a preset.
+
+    Raises InvalidRequest for an unknown name, with the nearest one.
+    """
+    known = preset_names()
+    if name not in known:
+        raise InvalidRequest("preset", name, "a name that wan2-i2v presets lists", nearest(name, known))
+    return preset_texts(name)
 
 
 def _batch_size(text: str) -> int:

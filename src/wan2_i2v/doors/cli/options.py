@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from wan2_i2v.doors.cli.models import ComfyUI
-from wan2_i2v.presets import PROMPT_PRESETS
+from wan2_i2v.presets import preset_names
 from wan2_i2v.request import GenerateRequest
 
 CLIP, SAMPLING, FILES = "Clip", "Sampling", "Files and machine"
@@ -71,7 +71,7 @@ FLAGS = (
 )
 
 
-def _beginning(choices: Sequence[str]) -> Callable[[str], list[str]]:
+def beginning(choices: Sequence[str]) -> Callable[[str], list[str]]:
     """For shell completion: those of `choices` that begin with what was typed."""
 
     def complete(incomplete: str) -> list[str]:
@@ -101,7 +101,7 @@ EXTRA: dict[str, Any] = {
         typer.Option(
             "--preset",
             help="Prompts and length by name; see wan2-i2v presets",
-            autocompletion=_beginning(tuple(PROMPT_PRESETS)),
+            autocompletion=beginning(preset_names()),
             rich_help_panel=CLIP,
         ),
     ],
@@ -113,6 +113,18 @@ EXTRA_DEFAULTS: dict[str, Any] = {"batch_size": "1"}
 
 def request_options(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command all flags of a request; they reach it as keyword arguments, None where not given."""
+    added = [_parameter(flag.field, _annotation(flag), None) for flag in FLAGS]
+    added += [_parameter(name, kind, EXTRA_DEFAULTS.get(name)) for name, kind in EXTRA.items()]
+    return with_parameters(command, added)
+
+
+def text_options(kinds: Mapping[str, Any]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command more flags, which reach it as keyword arguments, empty where not given. `kinds`: annotations by name."""
+    return lambda command: with_parameters(command, [_parameter(name, kind, "") for name, kind in kinds.items()])
+
+
+def with_parameters(command: Callable[..., int], added: Sequence[inspect.Parameter]) -> Callable[..., int]:
+    """The command with these parameters in the place of its `**options`."""
 
     @functools.wraps(command)
     def with_options(**values: Any) -> int:
@@ -120,9 +132,7 @@ def request_options(command: Callable[..., int]) -> Callable[..., int]:
 
     own = inspect.signature(command, eval_str=True).parameters.values()
     parameters = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters += [_parameter(flag.field, _annotation(flag), None) for flag in FLAGS]
-    parameters += [_parameter(name, kind, EXTRA_DEFAULTS.get(name)) for name, kind in EXTRA.items()]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__signature__ = inspect.Signature([*parameters, *added])  # type: ignore[attr-defined]
     # Typer reads both; what it looks for stands in the signature.
     with_options.__annotations__ = {}
     return with_options
@@ -143,7 +153,7 @@ def _annotation(flag: Flag) -> Any:
         *flag.names,
         help=f"{info.description}{default}",
         metavar=kind.__name__.upper() if number else "|".join(choices) or None,
-        autocompletion=_beginning(choices) if choices else None,
+        autocompletion=beginning(choices) if choices else None,
         rich_help_panel=flag.panel,
     )
     # Numbers and choices reach the request as text: it refuses bad ones in the same words as every other door.

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from wan2_i2v.doors.cli import output
 from wan2_i2v.doors.cli.output import AsJson
-from wan2_i2v.presets import PROMPT_PRESETS, RECIPES
+from wan2_i2v.presets import OWN_WORDS, PROMPT_PRESETS, RECIPES
 
 
 def presets(json: AsJson = False) -> int:
@@ -30,4 +30,6 @@ def presets(json: AsJson = False) -> int:
     for preset in PROMPT_PRESETS.values():
         console.print(f"\n[bold]{preset.name}[/bold] ({preset.num_frames} frames)")
         console.print(f"  {escape(preset.prompt)}\n  not: {escape(preset.negative_prompt)}", soft_wrap=True)
+        console.print(f"{preset.name}{OWN_WORDS}, the knowledge base's own words")
+        console.print(f"  {escape(preset.verbatim)}\n  not: {escape(preset.verbatim_negative)}", soft_wrap=True)
     return 0

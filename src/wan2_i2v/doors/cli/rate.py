@@ -10,7 +10,7 @@ from wan2_i2v.doors.cli import output
 from wan2_i2v.doors.cli.output import AsJson
 from wan2_i2v.errors import InvalidRequest
 
-Job = Annotated[str, typer.Argument(help="The job's id, or its folder.", show_default=False)]
+Job = Annotated[str, typer.Argument(help="The video, or the id or folder of its job.", show_default=False)]
 Rating = Annotated[str, typer.Argument(metavar="1…5", help="1 is bad, 5 is very good.", show_default=False)]
 
 
@@ -23,4 +23,6 @@ def rate(job: Job, rating: Rating, json: AsJson = False) -> int:
     api.rate(job, int(rating))
     if json:
         output.result({"job": job, "rating": int(rating)})
+    else:
+        output.say(f"{job}: rated {rating} of 5")
     return 0
