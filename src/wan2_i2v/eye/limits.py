@@ -2,7 +2,8 @@
 
 `good` is the worst value on undamaged clips, `bad` the mildest on medium and strong damage, over two sets of ten pictures (160
 good and 1380 damaged clips of `benchmarks/damage.py`): the one that the limits were chosen on, and the held-out one of
-`benchmarks/results/artefacts.json`. For the mouth they are of faces from 48 px, `talk` of the set that its limits were chosen on.
+`benchmarks/results/artefacts.json`. For the mouth they are of the held-out faces of `mouth.json`: the mildest is an opening of 6 % that was
+left unsure.
 A `bad` below the limit is damage that is missed, such as fading colours in a picture of the night sky, or a pan back over sand.
 A check fails above its limit; more is worse.
 """
@@ -52,22 +53,22 @@ class Limit:
         )
 
 
-MOTION = Limit("motion", 1.7, 1.563, 2.906, "stronger-guidance", 1.0)
-STILLNESS = Limit("stillness", 1.0, 0.186, 2.045)
+MOTION = Limit("motion", 1.7, 1.716, 2.897, "stronger-guidance", 1.0)
+STILLNESS = Limit("stillness", 1.0, 0.158, 2.045)
 FROZEN = Limit("frozen", 0.2, 0.0, 0.375)
-DUPLICATES = Limit("duplicates", 0.12, 0.062, 0.031)
+DUPLICATES = Limit("duplicates", 0.12, 0.062, 0.0)
 BLACK = Limit("black", 0.0, 0.0, 3.0)
 BLANK = Limit("blank", 0.0, 0.0, 3.0)
 FLICKER = Limit("flicker", 3.0, 0.988, 1.67, doubtful=1.5)
-NOISE = Limit("noise", 1.0, 0.247, 0.618, "official-recipe")
-CUT = Limit("cut", 1.9, 1.308, 2.192)
+NOISE = Limit("noise", 1.0, 0.247, 0.741, "official-recipe")
+CUT = Limit("cut", 1.9, 1.305, 2.192)
 FLASH = Limit("flash", 2.5, 0.0, 5.232)
-BLUR = Limit("blur", 0.6, 0.559, 0.566, "official-recipe", 0.5)
+BLUR = Limit("blur", 0.6, 0.559, 0.562, "official-recipe", 0.5)
 COLOUR_DRIFT = Limit("colour_drift", 5.0, 0.966, 2.276)
 SATURATION_DRIFT = Limit("saturation_drift", 0.25, 0.08, 0.0)
 BRIGHTNESS_DRIFT = Limit("brightness_drift", 5.0, 0.228, 1.709)
-FADE_TO_WHITE = Limit("fade_to_white", 0.35, 0.005, 0.438)
+FADE_TO_WHITE = Limit("fade_to_white", 0.35, 0.005, 0.439)
 FADE_TO_BLACK = Limit("fade_to_black", 0.35, 0.0, 0.376)
-LOOP = Limit("loop", 0.65, 0.156, 0.0)
+LOOP = Limit("loop", 0.65, 0.157, 0.0)
 FIRST_FRAME = Limit("first_frame", 0.036, 0.002, 0.034, None)
-MOUTH = Limit("mouth", 0.05, 0.035, 0.068, "mouth-negative", 0.035)
+MOUTH = Limit("mouth", 0.05, 0.014, 0.04, "mouth-negative", 0.035)
