@@ -35,6 +35,8 @@ FALSE_STARTS = 3
 """Deaths in a row before a word about any job until the jobs are blamed for them."""
 PREVIEW = "preview.png"
 """The latest preview, in the job's folder."""
+PREVIEW_SECONDS = 1.0
+"""Of steps that are faster than this, not all are shown: each picture is flushed to the disk."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class _Hand:
     doing: str = "starting"
     stopping: bool = False
     last_event: float = field(default_factory=time.monotonic)
+    shown_at: dict[str, float] = field(default_factory=dict)
 
 
 class Worker:
@@ -206,7 +209,11 @@ class Worker:
             self.store.progress(job, "progress", {"stage": event.stage, "done": 0, "total": event.total})
         elif isinstance(event, Progress):
             self.store.progress(job, "progress", {"stage": event.stage, "done": event.done, "total": event.total})
-        elif isinstance(event, Preview):
+        elif (
+            isinstance(event, Preview)
+            and time.monotonic() - self._hand.shown_at.get(job.id, -PREVIEW_SECONDS) >= PREVIEW_SECONDS
+        ):
+            self._hand.shown_at[job.id] = time.monotonic()
             self._show(job.id, event.png)
             self.store.progress(job, "preview", {"step": event.step})
 

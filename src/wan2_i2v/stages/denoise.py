@@ -125,7 +125,9 @@ def _run(transformer: Any, job: Job, context: Context, taken: Pass) -> None:
         with Image.open(job.workspace.prepared) as picture:
             look = preview.Look(predictor(transformer, given, switch), known.latent_condition, picture)
         for done, after in denoise(look, state, job.plan, span, first):
-            tensors.save(job.workspace.latents, {"latents": after.latents, **after.history}, {"step": str(done)})
+            finished = {"latents": after.latents, **after.history}
+            # A power cut may cost the steps since the system last wrote names down; waiting for it at each step costs more.
+            tensors.save(job.workspace.latents, finished, {"step": str(done)}, flush_name=False)
             context.progress(job, taken.stage, done - span.start, len(span))
             context.emit(Preview(job.plan.job_id, done, look.png()))
             context.checkpoint(job)

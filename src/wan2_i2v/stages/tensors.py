@@ -12,9 +12,14 @@ from safetensors.torch import save as serialized
 from wan2_i2v.workspace import replacing
 
 
-def save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors of any device atomically; a reader sees the old file or the new one, never a part."""
-    with replacing(path) as temporary:
+def save(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None, *, flush_name: bool = True
+) -> None:
+    """Write tensors of any device atomically; a reader sees the old file or the new one, never a part.
+
+    `flush_name` as for `replacing`.
+    """
+    with replacing(path, flush_name=flush_name) as temporary:
         # Not save_file: it writes beside `temporary`, under a name that nobody would sweep after a kill.
         temporary.write_bytes(
             serialized({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -68,6 +69,9 @@ def serve(settings: HttpSettings, service_settings: ServiceSettings) -> None:
         service.start()
         try:
             server = Server(service, settings)
+            # What the modules hold stays for good. To look through it for garbage took 0.2 s, in which nobody was answered.
+            gc.collect()
+            gc.freeze()
             log.info("%s on %s at %s", service.model.name, service.device.label, url)
             with _signals(server):
                 server.run([listener])
