@@ -54,6 +54,37 @@ def test_a_run_keeps_numbers_and_verdicts(tmp_path):
     assert run.model_copy(update={"recoveries": 1}).fitted is False
 
 
+def test_a_run_keeps_the_plan_and_the_peaks_of_every_stage(tmp_path):
+    made = record(seed=5, flow_shift=3.5, fps=16).model_copy(update={"peaks": {"decode": 1.5, "text": 0.5}})
+    run = run_of(made, tmp_path, "CPU", 16)
+    assert (run.seed, run.flow_shift, run.fps, run.loras) == (5, 3.5, 16, 0)
+    assert (run.peaks, run.peak_gib) == ({"decode": 1.5, "text": 0.5}, 1.5)
+    assert run.predicted.keys() == {peak.stage for peak in made.plan.peaks}
+    old = Run.model_validate(run.model_dump(exclude={"seed", "peaks", "predicted"}))
+    assert (old.seed, old.peaks) == (None, {})
+
+
+@pytest.mark.parametrize(("freedom", "known"), [(4, 2.7764), (9, 2.2622), (30, 2.0423), (1000, 1.9623)])
+def test_student_is_that_of_the_tables(freedom, known):
+    assert figures.student(freedom) == pytest.approx(known, rel=0.003)
+
+
+def test_equal_ratings_are_not_certain(tmp_path):
+    (one, *_) = figures.likings(runs(5, tmp_path, rating=4))
+    assert one.mean == 4 and one.low == pytest.approx(4 - 2.7764 * (1 / 12) ** 0.5 / 5**0.5, abs=0.01)
+    assert one.high - one.mean == pytest.approx(one.mean - one.low)
+
+
+def test_a_report_replaces_only_a_report(tmp_path):
+    page = tmp_path / "knowledge-base.md"
+    page.write_text("# My own notes\n")
+    with pytest.raises(OutputError, match="no report of this program"):
+        report.write((), tmp_path)
+    assert page.read_text() == "# My own notes\n"
+    page.unlink()
+    assert report.write((), tmp_path) == report.write((), tmp_path) == page
+
+
 def test_the_book_keeps_replaces_and_rates(book, tmp_path):
     (one,) = runs(1, tmp_path)
     book.add(one, "boat-1")

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from wan2_i2v import knowledge
-from wan2_i2v.errors import writing
+from wan2_i2v.errors import OutputError, writing
 from wan2_i2v.insights import figures
 from wan2_i2v.insights.figures import LEAST, Rate, Size
 from wan2_i2v.insights.plots import Bar, bars
@@ -20,15 +20,20 @@ from wan2_i2v.insights.run import Run
 from wan2_i2v.workspace import replacing
 
 MOST_BARS = 24
+TITLE = "# What is known of Wan2.2 image to video"
 
 
 def write(runs: Sequence[Run], folder: Path) -> Path:
-    """Write the report into `folder`; the path of its Markdown file.
+    """Write the report into `folder`; the path of its Markdown file. Only an earlier report is replaced.
 
     Raises OutputError.
     """
-    pictures = _plots(runs)
     page = folder / "knowledge-base.md"
+    with writing(folder, "Name another FOLDER."):
+        foreign = page.exists() and not page.read_bytes().startswith(TITLE.encode())
+    if foreign:
+        raise OutputError(f"{page} exists and is no report of this program; move it. Name another FOLDER.")
+    pictures = _plots(runs)
     with writing(folder, "Name another FOLDER."):
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
@@ -52,7 +57,7 @@ def _head(runs: Sequence[Run]) -> str:
     today = datetime.date.today().isoformat()
     models = ", ".join(sorted({run.model for run in runs})) or "none"
     return (
-        f"# What is known of Wan2.2 image to video\n\nWritten on {today} from {len(runs)} runs ({done} made their video; models: {models}). "
+        f"{TITLE}\n\nWritten on {today} from {len(runs)} runs ({done} made their video; models: {models}). "
         f"Shares are given with their count and 95 % Wilson interval; nothing is claimed from fewer than {LEAST} runs.\n"
     )
 

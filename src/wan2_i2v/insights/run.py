@@ -36,7 +36,8 @@ class Verdict(BaseModel):
 class Run(BaseModel):
     """One clip that was made or failed. `at` is seconds since 1970, memory in GiB, `error` the code of the error.
 
-    `predicted_gib` and `peak_gib` (None where none was measured) are the largest of all stages.
+    `predicted_gib` and `peak_gib` (None where none was measured) are the largest of all stages, `predicted` and `peaks` those of
+    each. What earlier versions did not keep of a plan is None.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -68,6 +69,18 @@ class Run(BaseModel):
     status: Literal["done", "failed"]
     error: str | None
     verdicts: tuple[Verdict, ...]
+    peaks: dict[str, float] = {}
+    predicted: dict[str, float] = {}
+    seed: int | None = None
+    fps: float | None = None
+    flow_shift: float | None = None
+    boundary_ratio: float | None = None
+    guidance_scale_low: float | None = None
+    attention: str | None = None
+    crop: str | None = None
+    container: str | None = None
+    loras: int | None = None
+    allow_speech: bool | None = None
     rating: int | None = None
     prompt: str | None = None
     negative_prompt: str | None = None
@@ -118,6 +131,18 @@ def run_of(record: Record, folder: Path, device: str, memory_gib: float) -> Run:
         status=record.status,
         error=None if record.error is None else str(record.error.get("code", "error")),
         verdicts=tuple(_verdict(check) for check in checks),
+        peaks=record.peaks,
+        predicted={peak.stage: round(peak.memory_gib, 3) for peak in plan.peaks},
+        seed=plan.seed,
+        fps=plan.fps,
+        flow_shift=plan.flow_shift,
+        boundary_ratio=plan.boundary_ratio,
+        guidance_scale_low=plan.steps[-1].guidance_scale,
+        attention=plan.attention,
+        crop=plan.crop,
+        container=plan.container,
+        loras=len(plan.loras),
+        allow_speech=plan.allow_speech,
         prompt=plan.prompt,
         negative_prompt=plan.negative_prompt,
     )
