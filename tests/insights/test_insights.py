@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -203,6 +205,25 @@ def test_every_entry_has_source_date_and_where_wrong_a_correction():
         assert bool(entry.correction) == (entry.by is not None)
         if entry.holds in ("no", "partly"):
             assert entry.correction, entry.says
+
+
+def test_a_measured_entry_says_what_its_benchmark_says():
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    told = {entry.source.name: entry for entry in knowledge.entries()}
+    for name, keys in {"nag_effect": ("share_taken", "mean"), "mouth": ("found_from_6_percent",)}.items():
+        value = json.loads((results / f"{name}.json").read_text())
+        for key in keys:
+            value = value[key]
+        entry = next(one for source, one in told.items() if f"benchmarks/{name}.py" in source)
+        assert f"{100 * value:.0f} %" in entry.says or f"{100 * value:.1f} %" in entry.says
+    shares = [entry.says for entry in knowledge.entries() if "benchmarks/artefacts.py" in entry.source.name]
+    found = json.loads((results / "artefacts.json").read_text())["found_medium_strong"]
+    assert all(f"{100 * found:.1f} %" in says for says in shares) and shares
+
+
+def test_the_report_keeps_a_topic_together():
+    headings = re.findall(r"^### (.+)$", report.text(()), re.MULTILINE)
+    assert len(headings) == len(set(headings)) > 5
 
 
 def test_unknown_fields_of_newer_versions_are_passed_over(tmp_path):

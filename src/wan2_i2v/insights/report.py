@@ -98,7 +98,8 @@ def _likings(runs: Sequence[Run]) -> str:
 def _entries() -> str:
     lines = ["## The entries\n"]
     topic = ""
-    for entry in knowledge.entries():
+    topics = list(dict.fromkeys(entry.topic for entry in knowledge.entries()))
+    for entry in sorted(knowledge.entries(), key=lambda one: topics.index(one.topic)):
         if entry.topic != topic:
             topic = entry.topic
             lines.append(f"\n### {topic.capitalize()}\n")

@@ -1,6 +1,7 @@
 """The knowledge base as data: `entries`, each with its source and date. A leaf.
 
-`first_edition.toml` is the seed document, line by line, with what is wrong in it put right; later editions are further files.
+`first_edition.toml` is the seed document, line by line, with what is wrong in it put right; later editions are further files, with what was
+measured since.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-EDITIONS = ("first_edition.toml",)
+EDITIONS = ("first_edition.toml", "second_edition.toml")
 
 
 class Source(BaseModel):
