@@ -15,6 +15,7 @@ from itertools import groupby
 
 from wan2_i2v.errors import Cancelled, OutOfMemory, Wan2I2VError, is_out_of_memory, translate
 from wan2_i2v.events import Emit, Finished, Started, ignore
+from wan2_i2v.models import freeing
 from wan2_i2v.record import Record, Recovery
 from wan2_i2v.stages import decode, denoise, finish, image, measuring, preprocess, recovery, text, verify
 from wan2_i2v.stages.base import Context, Job, Stage
@@ -100,7 +101,7 @@ def _walk(stage: Stage, fates: Sequence[Fate], context: Context) -> None:
         if shortage is None:
             return
         measuring.shortage(fates[0].job.plan, stage.name, context)
-        recovery.free()
+        freeing.free()
         fates = [fate for fate in fates if _waits(fate, stage)]
         for fate in fates:
             _step_down(fate, stage, shortage, context)

@@ -21,7 +21,7 @@ from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import DeviceError, InvalidRequest, is_out_of_memory
 from wan2_i2v.geometry import LatentShape
 from wan2_i2v.memory import Residency, heads_of
-from wan2_i2v.models import components
+from wan2_i2v.models import components, freeing
 from wan2_i2v.models.attention import usable_backend
 from wan2_i2v.rows import ModelRow
 from wan2_i2v.schedule import Expert
@@ -47,7 +47,7 @@ def residencies(row: ModelRow, shape: LatentShape, device: DeviceFacts) -> Itera
                 raise
             recovery.reason(error)
             yield Row(what=label, values={"found": "memory ran out"})
-            recovery.free()
+            freeing.free()
             continue
         first = first or (seconds, output)
         values: dict[str, Value] = {"seconds": seconds, "times the first": seconds / first[0]}

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from wan2_i2v.acceleration import Attention
 from wan2_i2v.errors import DeviceError
+from wan2_i2v.models.definitions import WanAttnProcessor
 
 BACKENDS: dict[Attention, AttentionBackendName] = {
     "sdpa": AttentionBackendName.NATIVE,

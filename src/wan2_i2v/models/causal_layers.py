@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResample, WanResidualBlock
+
+from wan2_i2v.models.definitions import WanAttentionBlock, WanResample, WanResidualBlock
 
 HISTORY = 2
 """Frames before the chunk that a temporal kernel of 3 sees."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 
 from wan2_i2v.geometry import LATENT_CHANNELS, VAE_SCALE_TEMPORAL
 from wan2_i2v.models.causal_layers import Stream, pointwise
+from wan2_i2v.models.definitions import patchify, unpatchify
 
 
 def _statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,7 @@ import torch
 from wan2_i2v.acceleration import Attention
 from wan2_i2v.errors import CheckpointError, DeviceError, Wan2I2VError, translate
 from wan2_i2v.memory import Residency
-from wan2_i2v.models import lean, residency
+from wan2_i2v.models import freeing, lean, residency
 from wan2_i2v.models.attention import usable_backend
 from wan2_i2v.models.formats.architecture import VAE_HALVES
 from wan2_i2v.models.formats.encodings import PACKED_TYPES
@@ -177,7 +177,7 @@ def _resident(source: Source, component: Component) -> Iterator[Any]:
     try:
         yield module
     finally:
-        _free(source, module)
+        _free(module)
 
 
 @contextlib.contextmanager
@@ -195,7 +195,7 @@ def _streamed(source: Source, component: Component, weights: WeightSource) -> It
         ):
             yield module, blocks
     finally:
-        _free(source, module)
+        _free(module)
         weights.close()
 
 
@@ -209,15 +209,13 @@ def _set_libraries_aside() -> None:
     gc.freeze()
 
 
-def _free(source: Source, module: Any) -> None:
+def _free(module: Any) -> None:
     """Give a module's memory back. Callers may still hold a reference; without storage it costs nothing."""
     module.to("meta")
     if isinstance(getattr(module, "forward", None), lean.LeanForward):
         # It keeps texts, and it and the module hold each other.
         del module.forward
-    gc.collect()
-    if source.device.startswith("cuda"):
-        torch.cuda.empty_cache()
+    freeing.free()
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanResidualBlock
 
 from wan2_i2v.models import causal_vae
 from wan2_i2v.models.causal_layers import Stream
+from wan2_i2v.models.definitions import WanResample, WanResidualBlock
 
 HEIGHT = 3
 """The dimension of rows in (batch, channels, frames, height, width); columns are the next one."""

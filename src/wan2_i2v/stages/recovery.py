@@ -6,11 +6,8 @@ for the other expert, which is as large), and what to put on record. Imported by
 
 from __future__ import annotations
 
-import gc
 import traceback
 from dataclasses import replace
-
-import torch
 
 from wan2_i2v import ladder
 from wan2_i2v.errors import OutOfMemory
@@ -28,13 +25,6 @@ def reason(error: BaseException) -> str:
         traceback.clear_frames(seen.__traceback__)
         seen = seen.__cause__ or seen.__context__
     return text
-
-
-def free() -> None:
-    """Give back what nothing refers to any more."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def step_down(job: Job, stage: str, why: str, tried: tuple[Recovery, ...], context: Context) -> tuple[Job, Recovery]:

@@ -41,10 +41,10 @@ def _construct(part: str, config: Mapping[str, Any]) -> Any:
 
         return UMT5EncoderModel(UMT5Config(**config))
     if part == "vae":
-        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+        from wan2_i2v.models.definitions import AutoencoderKLWan
 
         return AutoencoderKLWan.from_config(dict(config))
-    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+    from wan2_i2v.models.definitions import WanTransformer3DModel
 
     return WanTransformer3DModel.from_config(dict(config))
 
