@@ -19,7 +19,7 @@ from wan2_i2v.plan import JobPlan, LoraPlan, plan_job
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelFiles
 from wan2_i2v.schedule import PASSES
-from wan2_i2v.stages import measuring, tensors
+from wan2_i2v.stages import private, tensors
 from wan2_i2v.stages.base import Job, source_of
 from wan2_i2v.workspace import Workspace
 
@@ -270,6 +270,6 @@ def test_what_stages_took_corrects_later_plans(make_plan, tmp_path, monkeypatch)
     samples = measured.load().samples
     assert [sample.kind for sample in samples] == ["text", "image", "denoise", "denoise", "decode"]
     assert all(sample.seconds > 0 and sample.model == plan.model for sample in samples)
-    assert {sample.peak_gib is None for sample in samples} == {not measuring.CLEAR.exists()}
+    assert {sample.peak_gib is None for sample in samples} == {not private.CLEAR.exists()}
     label = samples[0].device
     assert measured.load().growth(label, plan.dtype, "decode") >= 1.0

@@ -14,7 +14,7 @@ from wan2_i2v.bench.report import Report, Row, cell
 from wan2_i2v.doors.cli import app
 from wan2_i2v.geometry import latent_shape
 from wan2_i2v.models import catalog
-from wan2_i2v.stages import measuring
+from wan2_i2v.stages import private
 
 SMALL = suite.Sizes(latent_shape(5, 64, 64), latent_shape(5, 64, 64), (64, 48, 5))
 
@@ -55,7 +55,7 @@ def test_peaks_are_predicted_traced_and_where_the_system_counts_real(report):
     for row in found:
         # The plan rounds weights and activations to whole MiB, of which this checkpoint has few.
         assert 0 < float(row.values["traced GiB"]) <= float(row.values["predicted GiB"]) * 1.1 + 0.001
-        assert ("real GiB" in row.values) == measuring.CLEAR.exists()
+        assert ("real GiB" in row.values) == private.CLEAR.exists()
 
 
 def test_kernels_of_cards_are_named_with_the_reason(report):
@@ -78,7 +78,7 @@ def test_parity_of_a_device_with_itself(checkpoint):
     assert all(float(row.values["mean size"]) > 0 for row in found)
 
 
-@pytest.mark.skipif(not measuring.CLEAR.exists(), reason="the system does not count peaks")
+@pytest.mark.skipif(not private.CLEAR.exists(), reason="the system does not count peaks")
 def test_what_is_held_for_a_moment_is_measured():
     def hold() -> None:
         torch.ones(48 * 2**20 // 4)

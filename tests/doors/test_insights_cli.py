@@ -12,7 +12,7 @@ from wan2_i2v import api
 from wan2_i2v.doors.cli.app import main
 from wan2_i2v.insights.book import Book
 from wan2_i2v.request import GenerateRequest
-from wan2_i2v.stages import measuring
+from wan2_i2v.stages import private
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_every_run_is_noted_and_can_be_rated_shared_and_reported(checkpoint, cap
     assert told["runs"] == 5
     (size,) = told["sizes"]
     assert (size["width"], size["fitted"]["count"]) == (48, 5)
-    if measuring.CLEAR.exists():
+    if private.CLEAR.exists():
         # Peaks of this very process were measured by the stages, and went through records into the book.
         peaks = [json.loads(file.read_text())["peaks"] for file in Path("output/jobs").glob("*/**/record.json")]
         assert all(one.keys() >= {"text", "denoise high", "decode"} for one in peaks)

@@ -1,14 +1,11 @@
 """What a stage really took: seconds and peak memory, for the local table that corrects later plans.
 
 Comes in: a job's plan and the stage. Goes out: `Sample`s in the context, which the pipeline writes when the run ends. On a
-card the peak is the allocator's own count. On a CPU it is the process's largest resident size less pages of mapped files,
-which Linux counts since a reset; elsewhere no peak is measured. Imported by the pipeline.
+card the peak is the allocator's own count. On a CPU it is the process's private memory as `private` counts it on Linux;
+elsewhere no peak is measured. Imported by the pipeline.
 """
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 import psutil
 import torch
@@ -19,12 +16,11 @@ from wan2_i2v.events import Log, Metric
 from wan2_i2v.measured import Sample, add
 from wan2_i2v.memory import GIB
 from wan2_i2v.plan import JobPlan
+from wan2_i2v.stages import private
 from wan2_i2v.stages.base import Context, peak_of
 
-STATUS = Path("/proc/self/status")
-CLEAR = Path("/proc/self/clear_refs")
-RESET_PEAK = "5"
-"""Resets the largest resident size (`man proc_pid_clear_refs`)."""
+_watched: list[private.Peak] = []
+"""The peak that is being counted, where the system has one to count. A process runs one stage at a time."""
 
 
 def begin(plan: JobPlan, stage: str) -> None:
@@ -35,32 +31,33 @@ def begin(plan: JobPlan, stage: str) -> None:
 
 def restart(device: str) -> None:
     """Count the peak from here on."""
+    _end()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    elif CLEAR.exists():
-        CLEAR.write_text(RESET_PEAK)
+    elif private.CLEAR.exists():
+        _watched.append(private.Peak())
 
 
 def peak_gib(device: str) -> float | None:
-    """The most memory that was held since `restart`, in the device's memory; None where that is not counted."""
+    """The most memory that was held since `restart`, in the device's memory; None where that is not counted.
+
+    The count ends here.
+    """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / GIB
-    return _resident_gib("VmHWM")
+    return _end()
 
 
 def held_gib(device: str) -> float | None:
     """The memory that is held now, as `peak_gib` counts it."""
     if device.startswith("cuda"):
         return torch.cuda.memory_allocated(device) / GIB
-    return _resident_gib("VmRSS")
+    return private.held() / GIB if private.CLEAR.exists() else None
 
 
-def _resident_gib(line: str) -> float | None:
-    """A size of this process that Linux counts, without pages of mapped files."""
-    if not CLEAR.exists():
-        return None
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB", STATUS.read_text(), re.MULTILINE))
-    return (int(found[line]) - int(found["RssFile"])) * 1024 / GIB
+def _end() -> float | None:
+    """End the count that is going on, if one is: its peak in GiB."""
+    return _watched.pop().end() / GIB if _watched else None
 
 
 def note(plan: JobPlan, stage: str, seconds: float, context: Context, planned: JobPlan) -> float | None:
@@ -116,7 +113,11 @@ def _remember(plan: JobPlan, stage: str, context: Context, **values: float | Non
 
 
 def write(context: Context, job_id: str) -> None:
-    """Put the samples of a run into the table; a table that cannot be written is no trouble of the job's."""
+    """Put the samples of a run into the table; a table that cannot be written is no trouble of the job's.
+
+    The run is over: a count that a failed stage left going ends.
+    """
+    _end()
     if not context.samples:
         return
     try:
