@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from wan2_i2v.doors.cli import output
 from wan2_i2v.doors.cli.output import AsJson
 
 if TYPE_CHECKING:
+    from wan2_i2v.insights.figures import Rate
     from wan2_i2v.insights.run import Run
 
 app = typer.Typer(help="What was learned from all runs of this machine, and of others.", invoke_without_command=True)
@@ -43,11 +45,25 @@ def show(context: typer.Context, model: Model = None, json: AsJson = False) -> i
             f"{size.device}, {size.model}, {what}: {size.verdict}; memory sufficed in {size.fitted.told()}; "
             f"peak {size.measured}, computed {size.predicted_gib:.1f} of {size.memory_gib:.1f} GiB"
         )
-    for rate in rates:
-        typer.echo(f"{rate.by} {rate.group}: {rate.check} passed in {rate.share.told()}")
+    for line in _rate_lines(rates):
+        typer.echo(line)
     for liking in likings:
         typer.echo(f"{liking.by} {liking.group}: rated {liking.mean:.1f} of 5 ({liking.low:.1f}–{liking.high:.1f})")
     return 0
+
+
+def _rate_lines(rates: Sequence[Rate]) -> list[str]:
+    """A line for each group and each check that failed in it; those that never did stand together."""
+    lines: list[str] = []
+    for (by, group), mine in itertools.groupby(rates, key=lambda rate: (rate.by, rate.group)):
+        shares = {rate.check: rate.share for rate in mine}
+        never = [check for check, share in shares.items() if share.passed == share.count and check != "all checks"]
+        lines += [
+            f"{by} {group}: {check} passed in {share.told()}" for check, share in shares.items() if check not in never
+        ]
+        if never:
+            lines.append(f"{by} {group}: never failed: {', '.join(never)}")
+    return lines
 
 
 @app.command("export")
