@@ -367,23 +367,28 @@ def _peak(
 
 
 def _nearest(model: ModelRow, shape: LatentShape, frames: int, room: Room, guided: bool) -> str:
-    """What fits: the longest clip of this size, the largest offered size at this length."""
-    fits = [
-        text
-        for text, candidate in _smaller(model, shape, frames)
-        if all(room.fits(peak) for peak in _stages(model, candidate, room, 1 + guided))
-    ]
-    longest = next((text for text in fits if text.endswith("frames at this size")), None)
-    largest = next((text for text in fits if text.endswith("at this length")), None)
-    found = " or ".join(text for text in (longest, largest) if text)
+    """What fits: the longest clip of this size, the largest size at this length."""
+
+    def first(candidates: Iterator[tuple[str, LatentShape]]) -> str | None:
+        return next((text for text, candidate in candidates if fits(candidate)), None)
+
+    def fits(candidate: LatentShape) -> bool:
+        return all(room.fits(peak) for peak in _stages(model, candidate, room, 1 + guided))
+
+    found = " or ".join(filter(None, (first(_shorter(shape, frames)), first(_smaller(model, shape, frames)))))
     return f"Choose {found}." if found else "No size or length of this model fits; choose a device with more memory."
 
 
-def _smaller(model: ModelRow, shape: LatentShape, frames: int) -> Iterator[tuple[str, LatentShape]]:
-    """Shorter clips of this size from long to short, then smaller offered sizes from large to small."""
-    height, width = shape.height * 8, shape.width * 8
+def _shorter(shape: LatentShape, frames: int) -> Iterator[tuple[str, LatentShape]]:
+    """Shorter clips of this size, from long to short."""
     for length in range(frames - VAE_SCALE_TEMPORAL, 0, -VAE_SCALE_TEMPORAL):
-        yield f"{length} frames at this size", latent_shape(length, height, width)
-    for offered in sorted(model.sizes, key=lambda size: -size[0] * size[1]):
-        if offered[0] * offered[1] < height * width:
-            yield f"{offered[0]}×{offered[1]} at this length", latent_shape(frames, offered[1], offered[0])
+        yield f"{length} frames at this size", latent_shape(length, shape.height * 8, shape.width * 8)
+
+
+def _smaller(model: ModelRow, shape: LatentShape, frames: int) -> Iterator[tuple[str, LatentShape]]:
+    """Clips of this length from large to small: of this shape, as near as multiples of 16 come, and of the offered sizes."""
+    width, height = shape.width * 8, shape.height * 8
+    alike = {(across, max(1, round(across * height / width / 16)) * 16) for across in range(16, width, 16)}
+    for across, down in sorted(alike | set(model.sizes), key=lambda size: (-size[0] * size[1], size)):
+        if across * down < width * height:
+            yield f"{across}×{down} at this length", latent_shape(frames, down, across)
