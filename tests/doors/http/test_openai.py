@@ -163,6 +163,22 @@ def test_other_refusals(client, served, photo):
         client.models.retrieve("sora-2")
 
 
+def test_other_calls_of_the_client_are_not_offered_and_say_so(client, photo):
+    """Remix, edit and extend; of the latter two the client cannot send a video's id itself (trap 4)."""
+    with pytest.warns(DeprecationWarning):
+        for call in (
+            lambda: client.videos.remix("v", prompt="x"),
+            lambda: client.videos.edit(prompt="x", video=("v.mp4", photo)),
+            lambda: client.videos.extend(prompt="x", seconds="4", video=("v.mp4", photo)),
+        ):
+            with pytest.raises(openai.APIStatusError) as refusal:
+                call()
+            assert refusal.value.status_code in (404, 405)
+            assert refusal.value.code in ("not_found", "method_not_allowed")
+        with pytest.raises(RuntimeError):
+            client.videos.edit(prompt="x", video={"id": "v"})
+
+
 def test_models(client):
     assert [model.id for model in client.models.list()] == ["mini"]
     assert client.models.retrieve("mini").owned_by == "wan2-i2v"
