@@ -50,10 +50,10 @@ def test_every_run_is_noted_and_can_be_rated_shared_and_reported(checkpoint, cap
     assert main(["insights"]) == 0
     told = capsys.readouterr().out
     assert "memory sufficed in 100% of 5 (57%–100%)" in told and "peak " in told
-    recipe = [line.split(": ", 1)[1] for line in told.splitlines() if line.startswith("recipe ")]
-    assert recipe[0].startswith("all checks passed in ")
-    assert recipe[-1].startswith("never failed: ") and "frame_count" in recipe[-1]
-    assert not any("frame_count" in line for line in recipe[:-1])
+    preset = [line.split(": ", 1)[1] for line in told.splitlines() if line.startswith("preset own prompt: ")]
+    assert preset[0].startswith("all checks passed in ")
+    assert preset[-1].startswith("never failed: ") and "frame_count" in preset[-1]
+    assert not any("frame_count" in line for line in preset[:-1])
     assert main(["insights", "export", "shared.jsonl"]) == 0
     assert main(["insights", "import", "shared.jsonl"]) == 0
     assert "0 of 5 runs are new" in capsys.readouterr().out
