@@ -69,6 +69,7 @@ def test_the_second_place_gives_back_what_it_got(there, tmp_path):
     here, other = there
     here.latents.write_bytes(b"latents")
     plan, storage = plans.plan(), Storage(f"file://{tmp_path}/store")
+    (tmp_path / "store").mkdir()
     storage.save(plan, "latents", parcels.pack(here, plan, "latents"))
     parcels.unpack(storage.load(plan, "latents"), other)
     assert other.latents.read_bytes() == b"latents"
@@ -76,9 +77,30 @@ def test_the_second_place_gives_back_what_it_got(there, tmp_path):
     assert storage.load(plan.model_copy(update={"seed": 8}), "latents") == {}, "another plan's artifacts are not taken"
 
 
+def test_a_bucket_gives_back_what_it_got(there, s3, monkeypatch):
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    here, other = there
+    here.latents.write_bytes(b"latents")
+    plan, storage = plans.plan(), Storage("s3://clips/parcels")
+    storage.save(plan, "latents", parcels.pack(here, plan, "latents"))
+    parcels.unpack(storage.load(plan, "latents"), other)
+    assert other.latents.read_bytes() == b"latents" and storage.load(plan, "text") == {}
+    elsewhere = Storage("s3://no-such-bucket/parcels")
+    with pytest.raises(ClusterError, match="there is no no-such-bucket"):
+        elsewhere.save(plan, "latents", parcels.pack(here, plan, "latents"))
+    assert elsewhere.load(plan, "latents") == {}
+
+
 def test_a_second_place_that_nothing_opens_is_named():
     with pytest.raises(ClusterError, match="WAN2_I2V_CLUSTER_STORAGE is 'nowhere://bucket'"):
         Storage("nowhere://bucket").load(plans.plan(), "latents")
+
+
+def test_a_share_that_is_not_mounted_is_named(tmp_path):
+    with pytest.raises(ClusterError, match="mount the folder"):
+        Storage(f"{tmp_path}/share").save(plans.plan(), "latents", {"latents.safetensors": np.zeros(1, np.uint8)})
+    assert not (tmp_path / "share").exists()
 
 
 def test_a_second_place_that_cannot_be_written_is_named(tmp_path):

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+import servers
 from wan2_i2v import api
-from wan2_i2v.cluster import connection, crew
+from wan2_i2v.cluster import connection, crew, parcels
 from wan2_i2v.doors.cli import main
 from wan2_i2v.errors import Cancelled, ClusterError, InvalidRequest
 from wan2_i2v.events import Finished, Log, Preview, Progress, Started
@@ -21,9 +22,11 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, s3):
     """Two cards that are none, on one machine; its workers see the measurements and settings of these tests."""
     with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.items():
+            patch.setenv(name, value)
         patch.setenv("WAN2_I2V_CACHE", str(tmp_path_factory.mktemp("cluster-cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
         # Ray's workers are at 15 by default: beside other tests they would get nothing.
@@ -110,6 +113,52 @@ def test_cancel_keeps_what_is_done_and_resume_goes_on(cluster, ask, boat_folder)
     assert (api.find_job("stopped").latents).is_file(), "the steps so far are in the job's folder"
     record = api.resume("stopped")
     assert bytes_of(record) == bytes_of(api.generate(ask(job_id="here", num_inference_steps=12)))
+
+
+def test_a_driver_without_the_artifacts_goes_on_from_s3(cluster, ask, boat_folder, monkeypatch):
+    monkeypatch.setenv("WAN2_I2V_CLUSTER_STORAGE", "s3://clips/jobs")
+    begun, again = [], []
+
+    def look(event):
+        if isinstance(event, Started) and event.stage == "decode":
+            begun.append(event)
+
+    with pytest.raises(Cancelled):
+        api.generate(ask(job_id="moved", backend="ray", device="auto"), look, lambda: bool(begun))
+    workspace, plan = api.find_job("moved"), api.find_job("moved").load_plan()
+    made = [workspace.root / name for artifact in parcels.ARTIFACTS for name in parcels.pack(workspace, plan, artifact)]
+    assert made
+    for path in made:
+        path.unlink()
+    record = api.resume("moved", again.append)
+    computed = {event.stage for event in again if isinstance(event, Started)}
+    assert not computed & {"text", "image", "denoise high", "denoise low"}, computed
+    assert bytes_of(record) == bytes_of(api.generate(ask(job_id="here")))
+
+
+def test_attempts_are_those_made_here(cluster, ask, boat_folder):
+    several = {"best_of": 2, "retries": 1}
+    there = api.generate(ask(job_id="there", backend="ray", device="auto", **several))
+    here = api.generate(ask(job_id="here", **several))
+    told = [[(one.seed, one.remedy, one.passed, one.failures, one.chosen) for one in r.attempts] for r in (there, here)]
+    assert told[0] == told[1] and len(told[0]) >= 2
+    assert bytes_of(there) == bytes_of(here)
+
+
+def test_a_service_gives_its_jobs_to_the_cluster(cluster, ask, boat_folder, tmp_path):
+    # This process's workers would keep the cards, with their models open, for its next jobs.
+    connection.imported().shutdown()
+    with servers.serving(tmp_path, ask().model, "--backend", "ray", "--device", "auto") as server:
+        picture = server.upload((boat_folder / "input" / "boat.png").read_bytes())
+        for seed in range(2):
+            settings = {"prompt": "pan left", "num_frames": 5, "width": 48, "height": 32, "seed": seed}
+            assert server.submit(picture, settings, f"served-{seed}").status_code < 300
+        ended = [server.ended(f"served-{seed}") for seed in range(2)]
+        videos = [server.client.get(f"/v1/videos/served-{seed}/content").content for seed in range(2)]
+    assert [job["state"] for job in ended] == ["done"] * 2, ended
+    for seed, video in enumerate(videos):
+        here = api.generate(ask(job_id=f"served-{seed}", prompt="pan left", seed=seed))
+        assert Path(here.video).read_bytes() == video
 
 
 def test_a_job_that_cannot_work_fails_alone(cluster, ask, boat_folder):

@@ -25,7 +25,7 @@ class Storage:
     url: str
 
     def save(self, plan: JobPlan, artifact: str, parcel: Parcel) -> None:
-        """Raises ClusterError when the place cannot be written."""
+        """Raises ClusterError when the place is not there or cannot be written."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for name, data in parcel.items():
@@ -33,6 +33,7 @@ class Storage:
                 entry.size = data.nbytes
                 tar.addfile(entry, io.BytesIO(data.tobytes()))
         system, path = self._place(plan, artifact)
+        self._require(system)
         try:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
             # A transaction: the object is there whole or not at all, on file systems too.
@@ -65,6 +66,22 @@ class Storage:
                 "every machine (s3://: pip install s3fs), or give a shared folder."
             ) from error
         return system, f"{root.rstrip('/')}/{plan.job_id}-{plan.fingerprint()[:16]}/{artifact}.tar"
+
+    def _require(self, system: Any) -> None:
+        """The bucket or the shared folder has to be there: a misspelt name and a share that is not mounted shall be noticed,
+        and fsspec would make either.
+        """
+        root = system._strip_protocol(self.url)
+        top = root.partition("/")[0] or root
+        try:
+            found = system.exists(top)
+        except Exception as error:
+            raise self._failed("read", top, error) from error
+        if not found:
+            raise ClusterError(
+                f"WAN2_I2V_CLUSTER_STORAGE is {self.url!r}, and there is no {top}. Make the bucket or mount the folder, on every "
+                "machine, then resume."
+            )
 
     def _failed(self, doing: str, path: str, error: Exception) -> ClusterError:
         return ClusterError(f"cannot {doing} {path} of WAN2_I2V_CLUSTER_STORAGE ({self.url}): {error}.")
