@@ -181,6 +181,11 @@ class JobPlan(Frozen):
         return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()
 
 
+def suited(device: DeviceFacts, model: ModelRow) -> DeviceFacts:
+    """The device with the numbers that a model is computed in there."""
+    return replace(device, dtype="float32") if model.always_float32 else device
+
+
 def plan_job(
     request: GenerateRequest,
     image: ImageFacts,
@@ -207,7 +212,7 @@ def plan_job(
     negative, added = _negative(request, steps)
     nag = _nag(request, steps, negative)
     clip = _clip(request, (width, height), steps, nag)
-    device = replace(device, dtype="float32") if model.always_float32 else device
+    device = suited(device, model)
     peaks = _peaks(replace(model, lora_bytes=_lora_bytes(loras)), clip, frames, device, steps, table)
     used_seed = seed if request.seed is None else request.seed
     draft = JobPlan(

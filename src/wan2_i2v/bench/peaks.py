@@ -7,7 +7,6 @@ tens of MiB. Imported by `bench.suite`.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from wan2_i2v.devices import DeviceFacts
 from wan2_i2v.errors import DoesNotFit, is_out_of_memory
 from wan2_i2v.geometry import LatentShape
 from wan2_i2v.memory import GIB, Choice, StagePeak
+from wan2_i2v.models import freeing
 from wan2_i2v.models.tracing import Trace
 from wan2_i2v.stages import measuring
 
@@ -108,16 +108,10 @@ def _traced(run: Callable[[], None]) -> float:
 
 def measured(run: Callable[[], None], device: str) -> float | None:
     """GiB that `run` held at its peak beyond what was held before; None where that cannot be counted."""
-    _collect(device)
+    freeing.free()
     measuring.restart(device)
     before = measuring.held_gib(device)
     run()
     peak = measuring.peak_gib(device)
-    _collect(device)
+    freeing.free()
     return None if peak is None or before is None else peak - before
-
-
-def _collect(device: str) -> None:
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()

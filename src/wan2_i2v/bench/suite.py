@@ -28,6 +28,7 @@ from wan2_i2v.geometry import LatentShape
 from wan2_i2v.memory import GIB
 from wan2_i2v.models import catalog
 from wan2_i2v.models.formats.opening import open_component
+from wan2_i2v.plan import suited
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelRow
 from wan2_i2v.stages.base import Job
@@ -61,7 +62,9 @@ def run(device: DeviceFacts, model: str, say: Callable[[str], None], sizes: Size
     sizes = sizes or (ON_CARD if device.is_cuda else ON_CPU)
     made = []
     for make in (_memory, _parity, _residencies, _kernels, _clip):
-        part = make(device, mini if make is _parity else row, sizes)
+        used = mini if make is _parity else row
+        # The caps on a card are those of A14B, whichever model is here.
+        part = make(device if make is _memory and device.is_cuda else suited(device, used), used, sizes)
         made.append(_filled(part, say))
     ram = device.vram_bytes if device.is_cuda else device.ram_bytes
     return Report(
@@ -69,7 +72,7 @@ def run(device: DeviceFacts, model: str, say: Callable[[str], None], sizes: Size
         device=device.name,
         card=device.label,
         memory_gib=round(ram / GIB, 1),
-        dtype=device.dtype,
+        dtype=suited(device, row).dtype,
         model=row.name,
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         parts=tuple(made),
