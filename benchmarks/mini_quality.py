@@ -44,6 +44,8 @@ from wan2_i2v.rows import ModelFiles
 Clip = npt.NDArray[np.uint8]
 LAG = 8
 """Frames between the two of which the flow is measured: a motion is too small from one frame to the next."""
+BLOCK = 15
+"""Pixels a side over which gradients are gathered."""
 MOVING = 0.3
 """Share of a motion's strength from which it counts as shown."""
 SAMPLES = {
@@ -84,11 +86,21 @@ def measure(clip: Clip) -> Fields:
     return np.stack([dis.calc(grey[t], grey[t + LAG], None) for t in range(0, len(grey) - LAG, LAG)])
 
 
+def told_by(picture: Clip) -> npt.NDArray[np.float32]:
+    """How much the flow at each place says, height × width × 1: its weaker gradient (Shi and Tomasi 1994).
+
+    In a plain sky there is none, and what the flow is there is chance.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    return np.sqrt(np.maximum(cv2.cornerMinEigenVal(grey, BLOCK), 0))[..., None]
+
+
 @cache
 def known_flows(picture: bytes, shape: tuple[int, int, int], frames: int) -> dict[str, Fields]:
-    """The flow of each motion's formula on a picture, measured as that of clips is."""
+    """The flow of each motion's formula on a picture, measured as that of clips is, times `told_by`."""
     pixels = np.frombuffer(picture, np.uint8).reshape(shape)
-    return {motion: measure(motions.clip(motion, pixels, range(frames))) for motion in HELD_OUT}
+    says = told_by(pixels)
+    return {motion: measure(motions.clip(motion, pixels, range(frames))) * says for motion in HELD_OUT}
 
 
 def amount(flow: Fields, known: Fields) -> float:
@@ -287,7 +299,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:
 def judge(clip: Clip, motion: str, picture: Clip) -> dict[str, object]:
     """Motion shown against motion asked; first frame against the picture; last frame against the moved picture."""
     flow = measure(clip)
-    seen = shown(flow, known_flows(picture.tobytes(), picture.shape, len(clip)))
+    seen = shown(flow * told_by(picture), known_flows(picture.tobytes(), picture.shape, len(clip)))
     moved = None if motion == "shake" else motions.clip(motion, picture, [len(clip) - 1])[0]
     last = None if moved is None else structural_similarity(clip[-1], moved, channel_axis=-1, data_range=255)
     return {
