@@ -3,7 +3,7 @@
 Four parts, each with real Ray. "killed": three raylets with one simulated card each make clips of `mini` while one of them is
 killed every ten seconds and brought back; every video is compared with one made by this process. "throughput": two workers of one
 thread each against one process with one thread and with two. "scaling": stages that only wait, as long as the plan says, on 1, 2
-and 4 workers, against what `placement` predicts. "driver": stages that take no time and leave artifacts of the sizes of a clip at
+and 4 workers, against what `rehearsal` predicts. "driver": stages that take no time and leave artifacts of the sizes of a clip at
 1280×720, so that the driver is what is measured. Prints one JSON object last.
 
     python benchmarks/cluster.py [--jobs 40] [--every 10] [--parts killed throughput scaling driver] [--out FILE]
@@ -65,7 +65,8 @@ def cluster(**head: Any) -> Iterator[Any]:
     from wan2_i2v.cluster import connection
 
     ray = connection.imported()
-    made = Cluster()
+    # Its handlers at exit can be set by the main thread only, and the killer brings raylets back in another.
+    made = Cluster(shutdown_at_exit=False)
     started(made, include_dashboard=False, **head)
     os.environ["RAY_ADDRESS"] = made.address
     try:
@@ -256,12 +257,12 @@ def waited(ray: Any, crew: Any, picture: Path, workers: int, clips: int) -> tupl
 
 def scaled(ray: Any, crew: Any, picture: Path, workers: int) -> dict[str, Any]:
     """Seconds predicted and measured on so many workers."""
-    from wan2_i2v import placement
+    from wan2_i2v.cluster import rehearsal
 
     measured, fates = waited(ray, crew, picture, workers, CLIPS_SCALED)
-    work = placement.loads(time for fate in fates for time in fate.planned.plan.times)
-    groups = placement.place(work, workers)
-    predicted = placement.bottleneck(work, groups)
+    clips = [fate.planned.plan.times for fate in fates]
+    groups = rehearsal.place(clips, workers, 1)
+    predicted = rehearsal.makespan(clips, groups, 1)
     return {
         "workers": workers,
         "groups": [[list(group.pools), group.cards] for group in groups],

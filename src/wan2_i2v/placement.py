@@ -9,7 +9,7 @@ card works through several pools, one after the other for all clips.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -94,14 +94,24 @@ def place(work: Sequence[Load], cards: int) -> tuple[Group, ...]:
     A group's cards share its seconds and load each of its models once, since a card does all clips of one pool before the
     next. Nothing for no cards, or no work.
     """
+    return soonest(work, cards, lambda groups: bottleneck(work, groups))
+
+
+def soonest(work: Sequence[Load], cards: int, seconds_of: Callable[[Sequence[Group]], float]) -> tuple[Group, ...]:
+    """`place` by another measure of the seconds that a way takes."""
     work = [load for load in work if load.pool != VERIFY]
     if cards < 1 or not work:
         return ()
-    ways = [_shared_out(groups, cards) for groups in _partitions(work) if len(groups) <= cards]
-    seconds = [max(_seconds(*one) for one in way) for way in ways]
+    ways = [
+        tuple(
+            Group(pools=tuple(load.pool for load in group), cards=count) for group, count in _shared_out(groups, cards)
+        )
+        for groups in _partitions(work)
+        if len(groups) <= cards
+    ]
+    seconds = [seconds_of(way) for way in ways]
     enough = [index for index in range(len(ways)) if seconds[index] <= min(seconds) * NEARLY]
-    best = ways[min(enough, key=lambda index: (-len(ways[index]), seconds[index]))]
-    return tuple(Group(pools=tuple(load.pool for load in group), cards=count) for group, count in best)
+    return ways[min(enough, key=lambda index: (-len(ways[index]), seconds[index]))]
 
 
 def bottleneck(work: Sequence[Load], groups: Sequence[Group]) -> float:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from wan2_i2v import pipeline, placement
-from wan2_i2v.cluster import connection, parcels
+from wan2_i2v.cluster import connection, parcels, rehearsal
 from wan2_i2v.cluster.crew import Crew, Done, Lost, Member, Said
 from wan2_i2v.cluster.storage import Storage
 from wan2_i2v.cluster.way import Way
@@ -144,7 +144,7 @@ class Dispatch:
         self._placed = state
         cards = [member for member in able if member.on_card]
         self._roles = {member: frozenset({VERIFY}) for member in able if not member.on_card}
-        for group in placement.place(work, len(cards)):
+        for group in rehearsal.place([way.times() for way in self._ways], len(cards), len(able) - len(cards)):
             pools = frozenset(group.pools)
             cards.sort(key=lambda member: member.pool not in pools)
             self._roles |= dict.fromkeys(cards[: group.cards], pools)
