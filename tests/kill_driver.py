@@ -29,7 +29,9 @@ CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "shutil.
 def is_change(event: str, args: tuple[object, ...]) -> bool:
     """Whether an audit event of the interpreter is about to change the disk."""
     if event == "open":
-        return isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        # The peak of memory is reset through a file of the kernel's, as often as there is time.
+        to_write = isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        return to_write and not str(args[0]).startswith("/proc/")
     return event in CHANGES
 
 

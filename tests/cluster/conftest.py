@@ -9,7 +9,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 
-@pytest.fixture(scope="module")
+# One for all: fsspec keeps file systems, and with them the server that they were made for.
+@pytest.fixture(scope="session")
 def s3() -> Iterator[dict[str, str]]:
     """The environment in which `s3://clips` is a bucket of it."""
     server = ThreadedMotoServer("127.0.0.1", 0)

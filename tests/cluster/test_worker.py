@@ -121,6 +121,7 @@ def test_a_stopped_worker_brings_the_steps_so_far(job):
 
 def test_artifacts_go_to_the_second_place_too(job, tmp_path):
     one = job("one")
+    (tmp_path / "store").mkdir()
     assert give(Worker(), one, "text", storage=str(tmp_path / "store")).error is None
     kept = Storage(str(tmp_path / "store")).load(one.plan, "text")
     assert kept["text.safetensors"].tobytes() == one.workspace.text.read_bytes()
