@@ -283,15 +283,6 @@ def test_one_output_file_for_two_clips_is_refused(capsys, small):
     assert not Path("output").exists()
 
 
-def test_presets(capsys):
-    assert main(["presets", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert [recipe["name"] for recipe in listed["recipes"]] == ["rapid", "lightx2v", "three-phase", "official"]
-    assert main(["presets"]) == 0
-    text = capsys.readouterr().out
-    assert all(preset["name"] in text for preset in listed["prompts"])
-
-
 def test_doctor_says_what_runs(capsys, checkpoint):
     code = main(["doctor", "--model", str(checkpoint), "--json"])
     report = json.loads(capsys.readouterr().out)
@@ -402,26 +393,3 @@ def test_an_interrupt_before_anything_runs(monkeypatch, capsys):
     monkeypatch.setattr("wan2_i2v.doors.cli.inputs.planned", interrupted)
     assert main(["generate", "pictures/boat.png"]) == 130
     assert "error: cancelled before anything was begun." in capsys.readouterr().err
-
-
-def test_prompt_checks_a_preset_in_its_own_words(capsys):
-    assert main(["prompt", "--preset", "fireworks:verbatim", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["negative_prompt"].endswith("no fireworks, static sky")  # nothing is added to what is only checked
-    assert "double-negation" in {finding["rule"] for finding in told["findings"]}
-    assert main(["prompt", "--preset", "fireworks"]) == 0
-    assert "no findings" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ((), "--preset"),
-        (("The boat sails.", "--preset", "fireworks"), "one of them"),
-        (("--preset", "firework"), "Did you mean 'fireworks'?"),
-        (("--subject", "a cat"), "action"),
-    ],
-)
-def test_prompt_refuses_what_is_no_one_prompt(arguments, words, capsys):
-    assert main(["prompt", *arguments]) == 2
-    assert words in capsys.readouterr().err

@@ -32,8 +32,8 @@ class Storage:
                 entry = tarfile.TarInfo(name)
                 entry.size = data.nbytes
                 tar.addfile(entry, io.BytesIO(data.tobytes()))
-        system, path = self._place(plan, artifact)
-        self._require(system)
+        system, root, path = self._place(plan, artifact)
+        self._require(system, root)
         try:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
             # A transaction: the object is there whole or not at all, on file systems too.
@@ -44,7 +44,7 @@ class Storage:
 
     def load(self, plan: JobPlan, artifact: str) -> Parcel:
         """What was saved; empty when nothing was. Raises ClusterError when the place cannot be read."""
-        system, path = self._place(plan, artifact)
+        system, _, path = self._place(plan, artifact)
         try:
             data = system.cat_file(path)
         except FileNotFoundError:
@@ -54,8 +54,8 @@ class Storage:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             return {entry.name: _bytes(tar, entry) for entry in tar.getmembers()}
 
-    def _place(self, plan: JobPlan, artifact: str) -> tuple[Any, str]:
-        """The file system and the object's path in it."""
+    def _place(self, plan: JobPlan, artifact: str) -> tuple[Any, str, str]:
+        """The file system, and in it the folder that holds the jobs' and the object's path."""
         import fsspec
 
         try:
@@ -65,13 +65,12 @@ class Storage:
                 f"WAN2_I2V_CLUSTER_STORAGE is {self.url!r}, which fsspec cannot open here: {error}. Install what it names on "
                 "every machine (s3://: pip install s3fs), or give a shared folder."
             ) from error
-        return system, f"{root.rstrip('/')}/{plan.job_id}-{plan.fingerprint()[:16]}/{artifact}.tar"
+        return system, root, f"{root.rstrip('/')}/{plan.job_id}-{plan.fingerprint()[:16]}/{artifact}.tar"
 
-    def _require(self, system: Any) -> None:
+    def _require(self, system: Any, root: str) -> None:
         """The bucket or the shared folder has to be there: a misspelt name and a share that is not mounted shall be noticed,
         and fsspec would make either.
         """
-        root = system._strip_protocol(self.url)
         top = root.partition("/")[0] or root
         try:
             found = system.exists(top)
