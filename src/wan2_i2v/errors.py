@@ -203,4 +203,6 @@ def translate(error: BaseException, doing: str) -> Wan2I2VError:
         return OutputError(f"disk full while {doing} ({text}). Free some space, then `wan2-i2v resume` the job.")
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"not allowed to write while {doing} ({text}). Choose another --output folder.")
+    if isinstance(error, NotADirectoryError):
+        return OutputError(f"a file is where a folder is needed while {doing} ({text}). Choose another place.")
     return Wan2I2VError(f"failed while {doing} ({text})")

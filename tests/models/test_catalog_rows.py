@@ -8,13 +8,16 @@ from pathlib import Path
 import format_files as files
 import mini_formats as forms
 import pytest
-from test_identify import VAE_IN, VAE_OUT, WRONG, t5, wan
+import torch
+from safetensors.torch import load_file
+from test_identify import VAE_IN, VAE_OUT, WRONG, t5
 
 from wan2_i2v import GenerateRequest, api
 from wan2_i2v.errors import CheckpointError, InvalidRequest
 from wan2_i2v.models import catalog, shelf
 from wan2_i2v.models.book import OWN, book
 from wan2_i2v.models.catalog import MINI
+from wan2_i2v.models.formats.configs import transformer_config, transformer_shapes
 from wan2_i2v.presets import RECIPES
 
 
@@ -77,7 +80,18 @@ BROKEN = {
     "[models.x]\nhigh = 'nowhere.safetensors'\n": "neither a path nor a file of the catalog",
     "[models.x]\nhigh = 'models.toml'\nlow = 'models.toml'\nboundary = 0.9\n": "lacks parts",
     "[models.x]\ncheckpoint = 'models.toml'\nboundary = 0.9\n": "two experts .* go with a boundary",
-    "[models.x]\nrecipe = 'fast'\n": r"models\.x\.recipe",
+    "[models.x]\nrecipe = 'fast'\n": r"models\.x\.recipe: got 'fast'; allowed: 'rapid', .*\. See docs",
+    "[models.x]\nhihg = 'a'\n": r"models\.x\.hihg is not known\. Did you mean 'high'\?",
+    "[model.x]\nhigh = 'a'\n": r"model is not known\. Did you mean 'models'\?",
+    "[models.x]\nboundary = 5\n": r"models\.x\.boundary: got 5; allowed: less than or equal to 1\.",
+    "[models.x]\nboundary = nan\n": "got nan; allowed: a finite number",
+    "[models.x]\nrepo = 'a/b'\ncheckpoint = 'c'\n": r"models\.x: it shall name one of these: repo, folder,",
+    "[models.'x:y']\ncheckpoint = 'c'\n": "got the name 'x:y'; allowed: names without a colon",
+    "[models.mini]\ncheckpoint = 'c'\n": "mini is the package's own",
+    "[loras.x]\ntitle = 'a'\n": r"loras\.x: it shall name both, or high and low",
+    "[loras.x]\nboth = 'a'\nstrength = 99\n": r"loras\.x\.strength: got 99; allowed: less than or equal to 10",
+    "[files.x]\nrepo = 'a/b'\npath = '../c'\n": r"files\.x\.path: got '\.\./c'; it shall be a file's path inside",
+    "[files.x]\nrepo = 'a/b'\npath = 'c'\nbytes = -5\n": r"files\.x\.bytes: got -5",
 }
 
 
@@ -88,6 +102,9 @@ def test_faults_in_models_toml_are_named(text: str, place: Path) -> None:
         catalog.find("x")
 
 
+A14B = transformer_shapes(transformer_config({}) | {"num_layers": 40})
+
+
 @pytest.fixture
 def comfyui(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """ComfyUI's folders with files of true sizes (and holes for content) under names of the user's own."""
@@ -95,7 +112,7 @@ def comfyui(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("diffusion_models/mine", "text_encoders", "vae", "checkpoints"):
         (root / name).mkdir(parents=True)
     for which in ("high", "low"):
-        path = files.sparse(root / f"diffusion_models/mine/remix_{which}_noise.safetensors", wan(5120, 36, 40))
+        path = files.sparse(root / f"diffusion_models/mine/remix_{which}_noise.safetensors", A14B)
         with path.open("r+b") as stream:  # two experts differ in their content
             stream.seek(-8, 2)
             stream.write(which.encode())
@@ -121,6 +138,15 @@ def test_files_of_comfyui_are_recognised_and_used_in_place(comfyui: Path, monkey
     monkeypatch.setenv("WAN2_I2V_COMFYUI_MODELS", str(comfyui / "vae"))
     with pytest.raises(InvalidRequest, match="ComfyUI's folder of models"):
         catalog.find("a14b-fp8")
+
+
+def test_a_broken_copy_in_comfyui_s_folders_is_not_the_file(comfyui: Path) -> None:
+    entry = book().files["wan21-vae"]
+    broken = comfyui / "vae" / entry.name
+    broken.write_bytes(b"cut short")
+    assert shelf.locate(entry) is None
+    shutil.copy(comfyui / "vae" / "some.safetensors", broken)
+    assert shelf.locate(entry) == broken
 
 
 def test_a_catalog_file_under_another_name_is_found_by_length_and_kind(comfyui: Path) -> None:
@@ -168,8 +194,25 @@ def test_one_expert_twice_swapped_cut_and_without_tokenizer(place: Path) -> None
     cut = place / "cut_high.safetensors"
     cut.write_bytes(places["high"].read_bytes()[:-1])
     refused({"high": cut}, "is cut short: .* Download it again")
+    state = load_file(places["low"])
+    gone = state.pop("blocks.0.ffn.net.2.weight")
+    refused(
+        {"low": files.save(place / "part.safetensors", state)}, r"part\..* does not hold a whole transformer: 1 missing"
+    )
+    odd = files.save(place / "odd.safetensors", state | {"blocks.0.ffn.net.2.weight": gone.to(torch.int32)})
+    refused({"low": odd}, r"stores weights as I32 \(blocks\.0\.ffn\.net\.2\.weight\), which cannot be read")
+    for nothing in (place, places["vae"]):
+        refused({}, "gives no tokenizer: that is a folder with", tokenizer=str(nothing))
+    refused({}, r"transformer/config\.json is missing", configs=str(places["vae"]))
     toml.write_text(forms.toml_row("x", places, boundary=0.9, configs=str(MINI)))
     with pytest.raises(CheckpointError, match="carries no tokenizer"):
         catalog.find("x")
     toml.write_text(forms.toml_row("x", places, boundary=0.9, **SHARED))
     assert catalog.find("x").experts == ("high", "low")
+
+
+def test_one_expert_by_its_path_is_no_model(place: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"high_noise\.safetensors is a Wan2\.2 I2V A14B expert .* alone, .* models\.toml"
+    ):
+        catalog.find(str(small(place)["high"]))

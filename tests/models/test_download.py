@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hub import COMMIT, Hub
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from wan2_i2v.doors.cli import main
-from wan2_i2v.errors import CheckpointError, OutputError
+from wan2_i2v.errors import Cancelled, CheckpointError, OutputError
 from wan2_i2v.models import catalog, download, shelf
 from wan2_i2v.models.catalog import MINI
 
@@ -180,6 +183,43 @@ def test_no_room(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         download.pull("both")
 
 
+def test_no_room_for_a_file_whose_length_only_the_hub_knows(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**30 + len(LARGE) - 1))
+    with pytest.raises(OutputError, match="are needed"):
+        download.pull("both")
+    assert not [method for method, *_ in hub.requests if method == "GET"]
+
+
+def test_paths_of_a_row_are_looked_for_before_anything_is_downloaded(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "[loras.mine]\nhigh = 'large'\nlow = '{}/mine.safetensors'\n"
+    (tmp_path / "models.toml").write_text(ROWS + own.format(tmp_path))
+    for command in ("pull", "path", "verify"):
+        assert main(["models", command, "mine"]) == CheckpointError.exit_code
+        told = capsys.readouterr()
+        assert "'mine': low is" in told.err + told.out
+    assert main(["models", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert not rows["mine"]["here"] and "mine.safetensors" in rows["mine"]["problem"]
+    assert hub.requests == []
+    save_file({"blocks.0.attn1.to_q.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "mine.safetensors")
+    assert download.pull("mine")[1] == tmp_path / "mine.safetensors"
+    assert main(["models", "path", "mine"]) == 0
+    assert f"mine.safetensors: {tmp_path}/mine.safetensors" in capsys.readouterr().out
+
+
+def test_a_download_that_is_stopped_says_that_it_goes_on(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "_transfer", stop)
+    assert main(["models", "pull", "both"]) == Cancelled.exit_code
+    assert "the same command goes on where it stopped" in capsys.readouterr().err
+
+
 def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE forbids"):
@@ -202,13 +242,13 @@ def test_the_token_goes_to_the_hub_alone() -> None:
 def test_rm_keeps_what_it_did_not_download_and_what_others_use(hub: Hub, tmp_path: Path) -> None:
     comfy = tmp_path / "ComfyUI" / "models" / "loras"
     comfy.mkdir(parents=True)
-    (comfy / "small.safetensors").write_bytes(b"small")
+    save_file({"weight": torch.zeros(1)}, comfy / "small.safetensors")
     paths = download.pull("pair")
     assert paths[0] == comfy / "small.safetensors"
     kept, shared = download.remove("pair"), paths[1]
     assert [(removal.removed, removal.why) for removal in kept] == [
         (False, "it was not downloaded by wan2-i2v"),
-        (False, "another model here uses it"),
+        (False, "both, which is here too, uses it"),
     ]
     assert shared.is_file()
     shutil.rmtree(comfy)

@@ -9,17 +9,25 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from wan2_i2v.errors import CheckpointError
+from wan2_i2v.errors import CheckpointError, nearest
 from wan2_i2v.request import RecipeName
 from wan2_i2v.rows import Weights
 from wan2_i2v.settings import Settings
 
 OWN = Path(__file__).with_name("catalog.toml")
+
+MAX_STRENGTH = 10.0
+"""Of a LoRA, either way."""
+
+BUILTIN_NAME = "mini"
+
+RowName = Annotated[str, StringConstraints(pattern=r"^[^:]+$")]
+"""What follows a colon is a variant, or a strength."""
 
 
 class _Row(BaseModel):
@@ -31,9 +39,17 @@ class FileEntry(_Row):
 
     repo: str
     path: str
-    bytes: int = 0
-    sha256: str = ""
+    bytes: Annotated[int, Field(ge=0)] = 0
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     variants: dict[str, int] = {}
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise ValueError("it shall be a file's path inside the repository")
+        return value
 
     @property
     def name(self) -> str:
@@ -61,8 +77,15 @@ class ModelEntry(Weights):
     tokenizer: str = ""
     configs: str = ""
     variants: tuple[str, ...] = ()
-    boundary: float | None = None
+    boundary: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     recipe: RecipeName = "rapid"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ModelEntry:
+        expert = bool(self.high or self.low)
+        if sum((bool(self.repo), bool(self.folder), expert, bool(self.merged), bool(self.checkpoint))) > 1:
+            raise ValueError("it shall name one of these: repo, folder, checkpoint, merged, or high and low")
+        return self
 
     def roles(self) -> dict[str, str]:
         """What weights are named, and the tokenizer's file, by role."""
@@ -77,8 +100,14 @@ class LoraEntry(_Row):
     high: str = ""
     low: str = ""
     both: str = ""
-    strength: float = 1.0
+    strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] = 1.0
     recipe: RecipeName | None = None
+
+    @model_validator(mode="after")
+    def _some_file(self) -> LoraEntry:
+        if bool(self.both) == bool(self.high or self.low):
+            raise ValueError("it shall name both, or high and low, or one of these two")
+        return self
 
     def roles(self) -> dict[str, str]:
         return {role: named for role in ("high", "low", "both") if (named := getattr(self, role))}
@@ -88,8 +117,15 @@ class Book(_Row):
     """All rows by name."""
 
     files: dict[str, FileEntry] = {}
-    models: dict[str, ModelEntry] = {}
-    loras: dict[str, LoraEntry] = {}
+    models: dict[RowName, ModelEntry] = {}
+    loras: dict[RowName, LoraEntry] = {}
+
+    @field_validator("models")
+    @classmethod
+    def _not_the_package_s(cls, value: dict[str, ModelEntry]) -> dict[str, ModelEntry]:
+        if BUILTIN_NAME in value:
+            raise ValueError(f"{BUILTIN_NAME} is the package's own; choose another name")
+        return value
 
 
 def book() -> Book:
@@ -117,6 +153,18 @@ def _read(file: Path, changed: int) -> Book:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file} is no TOML: {error}.") from None
     except ValidationError as error:
-        problem: Any = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise CheckpointError(f"{file}: {place}: {problem['msg'].lower()}; see docs/models.md.") from None
+        raise CheckpointError(f"{file}: {_problem(error)} See docs/models.md.") from None
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem of a file of rows: where it is, what stands there and what may."""
+    problem: Any = error.errors(include_url=False)[0]
+    place = [str(part) for part in problem["loc"]]
+    if place[-1] == "[key]":
+        return f"{place[0]}: got the name {problem['input']!r}; allowed: names without a colon."
+    if problem["type"] == "extra_forbidden":
+        kinds: dict[str, type[BaseModel]] = {"files": FileEntry, "models": ModelEntry, "loras": LoraEntry}
+        return f"{'.'.join(place)} is not known. {nearest(place[-1], kinds.get(place[0], Book).model_fields)}"
+    given = "" if isinstance(problem["input"], dict) else f"got {problem['input']!r}; "
+    said = problem["msg"].replace("Value error, ", "").replace("Input should be", "allowed:")
+    return f"{'.'.join(place)}: {given}{said}."

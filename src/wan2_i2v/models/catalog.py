@@ -7,16 +7,18 @@ experts or an all-in-one file found in ComfyUI's folders, or a path. Imported by
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from wan2_i2v import geometry
 from wan2_i2v.errors import CheckpointError, nearest
 from wan2_i2v.models import facts, shelf
-from wan2_i2v.models.book import Book, FileEntry, ModelEntry, book
+from wan2_i2v.models.book import BUILTIN_NAME, Book, FileEntry, ModelEntry, book
 from wan2_i2v.models.facts import MINI
+from wan2_i2v.models.formats.identify import identify
 from wan2_i2v.models.found import found_models
 from wan2_i2v.rows import ModelFiles, ModelRow
 
-BUILTIN = {"mini": MINI}
+BUILTIN = {BUILTIN_NAME: MINI}
 
 A14B_EXPERT, UMT5_XXL, WAN_VAE = 14_288_901_184, 5_680_910_336, 126_892_531
 """Numbers of weights, counted on the architectures of the libraries."""
@@ -70,6 +72,42 @@ def missing(name: str) -> list[str]:
     return [entry.name for entry in entries.values() if shelf.locate(entry) is None]
 
 
+class LoraFile(NamedTuple):
+    """One file of a LoRA's row: high, low or both, what it is called, and where it is; None when it is not here."""
+
+    role: str
+    name: str
+    path: Path | None
+
+
+def lora_files(name: str) -> list[LoraFile]:
+    """The files of a LoRA that has a row. Raises CheckpointError for a path of the user's that leads nowhere."""
+    known = book()
+    found = []
+    for role, named in known.loras[name].roles().items():
+        entry = known.files.get(named)
+        place = _place(f"LoRA {name!r}", role, named, entry)
+        found.append(LoraFile(role, entry.name if entry else Path(named).name, place))
+    return found
+
+
+def lora_here(name: str) -> list[LoraFile]:
+    """The files of a LoRA that has a row, every one of them here. Raises CheckpointError when one is not."""
+    files = lora_files(name)
+    absent = [file.name for file in files if file.path is None]
+    if absent:
+        raise CheckpointError(f"LoRA {name} is not here ({', '.join(absent)}). Get it: wan2-i2v models pull {name}")
+    return files
+
+
+def own_paths(name: str) -> list[Path]:
+    """The files that a row names by their paths. Raises CheckpointError for one that leads nowhere."""
+    base, known = name.partition(":")[0], book()
+    entry = known.models.get(base) or known.loras[name]
+    own = {role: named for role, named in entry.roles().items() if named not in known.files}
+    return [_own_path(repr(base), role, named) for role, named in own.items()]
+
+
 def files_of(known: Book, base: str, variant: str) -> dict[str, FileEntry]:
     """The catalog's files that a row uses, by role; a variant that the row does not have is refused."""
     entry = known.models[base]
@@ -109,7 +147,7 @@ def _entry_row(known: Book, base: str, variant: str) -> ModelRow:
         folder = Path(entry.folder).expanduser() if entry.folder else _repo_folder(entry.repo)
         return facts.read_folder(name, folder, defaults) if folder else _absent(name, entry, 0)
     files = files_of(known, base, chosen)
-    places = {role: _place(base, role, named, files.get(role)) for role, named in entry.roles().items()}
+    places = {role: _place(f"model {base!r}", role, named, files.get(role)) for role, named in entry.roles().items()}
     if any(place is None for place in places.values()):
         return _absent(name, entry, _packed_bytes(known, entry, files))
     return facts.read(
@@ -117,17 +155,19 @@ def _entry_row(known: Book, base: str, variant: str) -> ModelRow:
     )
 
 
-def _place(base: str, role: str, named: str, entry: FileEntry | None) -> Path | None:
+def _place(whose: str, role: str, named: str, entry: FileEntry | None) -> Path | None:
     """Where a row's file is; None when it is a file of the catalog that is not here.
 
     Raises CheckpointError for a path of the user's that leads nowhere.
     """
-    if entry is not None:
-        return shelf.locate(entry)
+    return _own_path(whose, role, named) if entry is None else shelf.locate(entry)
+
+
+def _own_path(whose: str, role: str, named: str) -> Path:
     path = Path(named).expanduser()
     if not path.exists():
         raise CheckpointError(
-            f"model {base!r}: {role} is {named!r}, which is neither a path nor a file of the catalog "
+            f"{whose}: {role} is {named!r}, which is neither a path nor a file of the catalog "
             f"({nearest(named, book().files)}) Correct models.toml."
         )
     return path.absolute()
@@ -171,6 +211,12 @@ def _path_row(name: str) -> ModelRow:
     if path.is_dir():
         return facts.read_folder(path.name, path.resolve())
     if path.is_file():
+        identity = identify(path)
+        if identity.parts == ("transformer",):
+            raise CheckpointError(
+                f"{path} is {identity.named} alone, and a model is one with its text encoder and VAE. Name it in models.toml "
+                "as high, low or merged beside the other parts, or put it into ComfyUI's folders; see docs/models.md."
+            )
         files = ModelFiles(transformer=path.absolute(), text_encoder=path.absolute(), vae=path.absolute())
         return facts.read(path.stem, files, _defaults(files))
     raise CheckpointError(

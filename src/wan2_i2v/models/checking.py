@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wan2_i2v.errors import Wan2I2VError
 from wan2_i2v.models import catalog, download, shelf
-from wan2_i2v.models.book import FileEntry, book, distinct
+from wan2_i2v.models.book import Book, FileEntry, book, distinct
 from wan2_i2v.models.formats.headers import read_header
 from wan2_i2v.models.formats.identify import expect
 
@@ -34,11 +34,7 @@ def verify(name: str) -> Iterator[Finding]:
     base = name.partition(":")[0]
     known = book()
     if base in known.loras:
-        for entry in download.entries(name):
-            path = shelf.locate(entry)
-            yield _file(entry, path) if path else Finding(entry.name, ok=False, found="is not here")
-            if path:
-                yield _lora(path)
+        yield from _lora_row(known, name)
         return
     for entry in _entries(name):
         path = shelf.locate(entry)
@@ -51,6 +47,23 @@ def verify(name: str) -> Iterator[Finding]:
     assert row.files is not None
     for part, place in row.files.parts().items():
         yield _part(part, place, row.files.config_file(part))
+
+
+def _lora_row(known: Book, name: str) -> Iterator[Finding]:
+    try:
+        files = catalog.lora_files(name)
+    except Wan2I2VError as error:
+        yield Finding("LoRA", ok=False, found=str(error))
+        return
+    roles = known.loras[name].roles()
+    for file in files:
+        entry = known.files.get(roles[file.role])
+        if file.path is None:
+            yield Finding(file.name, ok=False, found="is not here")
+            continue
+        if entry is not None:
+            yield _file(entry, file.path)
+        yield _lora(file.path)
 
 
 def _entries(name: str) -> list[FileEntry]:

@@ -16,7 +16,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,13 @@ def entries(name: str) -> list[FileEntry]:
 def pull(name: str, report: Report = lambda entry, done: None) -> list[Path]:
     """Bring every file of a model or LoRA here that is not; the paths of all of them.
 
-    Raises CheckpointError when the Hub cannot be reached or has another file than the catalog says, OutputError when the
-    disk is too full.
+    Raises CheckpointError when the Hub cannot be reached or has another file than the catalog says, or a path of the row
+    leads nowhere; OutputError when the disk is too full.
     """
     here = [(entry, shelf.locate(entry)) for entry in entries(name)]
-    _check_disk([entry for entry, path in here if path is None])
-    return [path or _fetch(entry, report) for entry, path in here]
+    own = catalog.own_paths(name)
+    _check_disk([_sized(entry) for entry, path in here if path is None])
+    return [*(path or _fetch(entry, report) for entry, path in here), *own]
 
 
 def remove(name: str) -> list[Removal]:
@@ -120,6 +121,23 @@ def _listed(repo: str) -> list[FileEntry]:
     ]
 
 
+def _sized(entry: FileEntry) -> FileEntry:
+    """The entry with its length, which the Hub is asked for where the catalog does not know it."""
+    if entry.bytes:
+        return entry
+    with _asking(entry.repo, entry.path):
+        return entry.model_copy(update={"bytes": _stated(entry)[1].size or 0})
+
+
+def _stated(entry: FileEntry) -> tuple[str, Any, dict[str, str]]:
+    """Where the Hub has a file, what it states of it, and the headers to ask with."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    url, headers = hf_hub_url(entry.repo, entry.path, endpoint=_endpoint()), build_hf_headers()
+    return url, get_hf_file_metadata(url, headers=headers, endpoint=_endpoint()), headers
+
+
 def _check_disk(absent: Sequence[FileEntry]) -> None:
     """Raise OutputError when what is still to come does not fit with a GiB to spare."""
     folder = next(f for f in (shelf.download_folder("x"), *shelf.download_folder("x").parents) if f.is_dir())
@@ -141,16 +159,13 @@ def _parts(entry: FileEntry) -> list[Path]:
 def _fetch(entry: FileEntry, report: Report) -> Path:
     """Download one file, going on where an earlier download ended."""
     from filelock import FileLock
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
 
     target = shelf.download_folder(entry.repo) / entry.path
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")), _asking(entry.repo, entry.path):
         if target.is_file():
             return target
-        url, headers = hf_hub_url(entry.repo, entry.path, endpoint=_endpoint()), build_hf_headers()
-        stated = get_hf_file_metadata(url, headers=headers, endpoint=_endpoint())
+        url, stated, headers = _stated(entry)
         size, digest = stated.size or entry.bytes, stated.etag if len(stated.etag or "") == 64 else ""
         _check_stated(entry, size, digest or "")
         part = target.with_name(f"{target.name}.{(stated.etag or 'x')[:16]}.part")
@@ -224,9 +239,10 @@ def _note(entry: FileEntry, facts: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(ledger(entry.repo) | {entry.path: facts}, indent=1), encoding="utf-8")
 
 
-def _needed_elsewhere(name: str) -> set[tuple[str, str]]:
-    """Files of the catalog that another model or LoRA uses all of whose files are here."""
-    known, needed = book(), set()
+def _needed_elsewhere(name: str) -> dict[tuple[str, str], str]:
+    """Files of the catalog that another model or LoRA uses all of whose files are here, with the name of that one."""
+    known = book()
+    needed: dict[tuple[str, str], str] = {}
     others = [
         f"{base}:{variant}" if variant else base
         for base, row in known.models.items()
@@ -237,7 +253,7 @@ def _needed_elsewhere(name: str) -> set[tuple[str, str]]:
             continue
         files = entries(other)
         if files and all(shelf.locate(entry) for entry in files):
-            needed |= {(entry.repo, entry.path) for entry in files}
+            needed |= {(entry.repo, entry.path): other for entry in files}
     return needed
 
 
@@ -249,7 +265,7 @@ def _same(name: str, other: str) -> bool:
     return other == (f"{base}:{variant or first}" if first else base)
 
 
-def _remove(entry: FileEntry, needed: set[tuple[str, str]]) -> Removal | None:
+def _remove(entry: FileEntry, needed: Mapping[tuple[str, str], str]) -> Removal | None:
     """None for a file that is not here at all."""
     for part in _parts(entry):
         part.unlink()
@@ -259,8 +275,9 @@ def _remove(entry: FileEntry, needed: set[tuple[str, str]]) -> Removal | None:
     downloaded = shelf.download_folder(entry.repo) / entry.path
     if path != downloaded or entry.path not in ledger(entry.repo):
         return Removal(path, removed=False, why="it was not downloaded by wan2-i2v")
-    if (entry.repo, entry.path) in needed:
-        return Removal(path, removed=False, why="another model here uses it")
+    user = needed.get((entry.repo, entry.path))
+    if user is not None:
+        return Removal(path, removed=False, why=f"{user}, which is here too, uses it")
     left = {known: facts for known, facts in ledger(entry.repo).items() if known != entry.path}
     path.unlink()
     path.with_name(f".{path.name}.lock").unlink(missing_ok=True)

@@ -16,9 +16,12 @@ from typing import Any
 
 from wan2_i2v import geometry
 from wan2_i2v.errors import CheckpointError
+from wan2_i2v.models.formats import fitting
+from wan2_i2v.models.formats.configs import transformer_config, transformer_shapes
 from wan2_i2v.models.formats.encodings import PACKED_TYPES
 from wan2_i2v.models.formats.headers import Header, read_header
-from wan2_i2v.models.formats.identify import Identity, check_pair, expect
+from wan2_i2v.models.formats.identify import Identity, check_pair, expect, identify_header
+from wan2_i2v.models.formats.naming import entries_of
 from wan2_i2v.rows import ModelFiles, ModelRow
 
 MINI = Path(__file__).parent / "mini"
@@ -54,6 +57,9 @@ def read(name: str, files: ModelFiles, defaults: Defaults) -> ModelRow:
     _check_tokenizer(files, identities["text_encoder"])
     if files.transformer_2 is not None:
         check_pair(files.transformer, files.transformer_2)
+    for part in headers:
+        if _is_expert(part):
+            _check_whole(headers[part], identities[part], config[part])
     expert, embedded = config["transformer"], _is_mini(config["transformer"])
     return ModelRow(
         name=name,
@@ -105,8 +111,17 @@ def _check_tokenizer(files: ModelFiles, text: Identity) -> None:
             "the tokenizer folder of Wan-AI/Wan2.2-I2V-A14B-Diffusers (or a file that carries one) as tokenizer in "
             "models.toml."
         )
-    if place is not None and not place.exists():
-        raise CheckpointError(f"{place} is missing: it was to give the tokenizer. Restore the checkpoint.")
+    if place is not None and not _gives_tokenizer(place):
+        raise CheckpointError(
+            f"{place} gives no tokenizer: that is a folder with tokenizer.json and tokenizer_config.json, or a file that carries "
+            "one, as umt5_xxl_fp8_e4m3fn_scaled.safetensors does. Restore the checkpoint, or correct models.toml."
+        )
+
+
+def _gives_tokenizer(place: Path) -> bool:
+    if place.is_dir():
+        return any((place / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return identify_header(_header(place)).tokenizer
 
 
 def fingerprint(files: Iterable[Path]) -> str:
@@ -168,6 +183,14 @@ def _check_architecture(path: Path, expert: Mapping[str, Any]) -> None:
         )
 
 
+def _check_whole(header: Header, identity: Identity, config: Mapping[str, Any]) -> None:
+    """Refuse an expert that could not be loaded: found out now, it costs no text encoder and no other expert's steps."""
+    entries = entries_of(header, "transformer", identity.prefixes["transformer"])
+    fitting.check_supported(header, entries)
+    found = {key: header.tensors[entry.stored].shape for key, entry in entries.items()}
+    fitting.check(header.path, "transformer", found, transformer_shapes({**transformer_config(found), **config}))
+
+
 def _packed_bytes(header: Header, identity: Identity) -> int:
     """What an expert's weights take as stored, when most of them are fp8 or GGUF blocks."""
     prefix = identity.prefixes["transformer"]
@@ -179,7 +202,7 @@ def _packed_bytes(header: Header, identity: Identity) -> int:
 def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{path} is missing: {path.parent} is no complete checkpoint. Restore it, or give a name of the catalog "
             "(wan2-i2v models list), the folder of a checkpoint in diffusers layout, or an all-in-one file."

@@ -50,8 +50,8 @@ def download_folder(repo: str) -> Path:
 def locate(entry: FileEntry) -> Path | None:
     """The file on this machine, None when it is not here.
 
-    A file of the known length counts under its own name anywhere, in ComfyUI's folders under other names too when its
-    content is of the same kind and precision.
+    In ComfyUI's folders a file counts under its own name when it is whole, and under another one when it has the known
+    length and what it holds can be used.
     """
     downloaded = download_folder(entry.repo) / entry.path
     if downloaded.is_file():
@@ -122,9 +122,10 @@ def _in_comfyui(entry: FileEntry) -> Path | None:
     if root is None:
         return None
     listed = list(_weight_files(root))
-    named = next((path for path, _ in listed if path.name == entry.name), None)
-    if named is not None:
-        return named
+    named = [path for path, _ in listed if path.name == entry.name]
+    whole = next((path for path in named if _identity(path, stamp([path])) is not None), None)
+    if whole is not None:
+        return whole
     same = [path for path, _ in listed if entry.bytes and path.stat().st_size == entry.bytes]
     return next((path for path in same if _alike(path, entry)), None)
 

@@ -10,7 +10,7 @@ import typer
 
 from wan2_i2v.doors.cli import output
 from wan2_i2v.doors.cli.output import AsJson, Quiet
-from wan2_i2v.errors import OutputError, translate
+from wan2_i2v.errors import OutputError
 
 if TYPE_CHECKING:
     from wan2_i2v.bench.report import Part, Report
@@ -78,7 +78,7 @@ def _target(out: str | None) -> Path:
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise translate(error, f"making {path.parent}") from error
+        raise OutputError(f"{path.parent} cannot be made ({error.strerror}); choose another --out.") from error
     return path
 
 

@@ -66,20 +66,32 @@ def list_models(comfyui_models: ComfyUI = None, json: AsJson = False) -> int:
 
 
 def _rows() -> Iterator[dict[str, Any]]:
-    from wan2_i2v.models import catalog, shelf
+    from wan2_i2v.models import catalog
     from wan2_i2v.models.book import book
 
     known = book()
     for name in catalog.names():
         yield _model(known, name)
-    for name, lora in known.loras.items():
-        files = [known.files[each] for each in lora.roles().values() if each in known.files]
-        absent = [file.name for file in files if shelf.locate(file) is None]
-        yield {
-            "name": name, "kind": "lora", "title": lora.title, "licence": lora.licence, "bytes": sum(f.bytes for f in files),
-            "here": not absent, "missing": absent, "variants": [], "recipe": lora.recipe, "files": _told(files),
-            "problem": "",
-        }  # fmt: skip
+    for name in known.loras:
+        yield _lora(known, name)
+
+
+def _lora(known: Book, name: str) -> dict[str, Any]:
+    """A LoRA's row of the list. One whose files cannot be used says why."""
+    from wan2_i2v.errors import CheckpointError
+    from wan2_i2v.models import catalog
+
+    lora, problem = known.loras[name], ""
+    files = [known.files[each] for each in lora.roles().values() if each in known.files]
+    try:
+        absent = [file.name for file in catalog.lora_files(name) if file.path is None]
+    except CheckpointError as error:
+        absent, problem = [], str(error)
+    return {
+        "name": name, "kind": "lora", "title": lora.title, "licence": lora.licence, "bytes": sum(f.bytes for f in files),
+        "here": not absent and not problem, "missing": absent, "variants": [], "recipe": lora.recipe, "files": _told(files),
+        "problem": problem,
+    }  # fmt: skip
 
 
 def _model(known: Book, name: str) -> dict[str, Any]:
@@ -126,14 +138,18 @@ def pull(name: Name, comfyui_models: ComfyUI = None, quiet: Quiet = False, json:
 
     A download that was cut off goes on. Files that are on this machine already are used where they are.
     """
+    from wan2_i2v.errors import Cancelled
     from wan2_i2v.models import download
     from wan2_i2v.models.book import book
 
     entry = book().models.get(name.partition(":")[0]) or book().loras.get(name)
     if entry and not (quiet or json):
-        output.say(f"{name}: {entry.title}. Licence: {entry.licence or 'not known here'}.")
-    with _progress(silent=quiet or json) as report:
-        paths = download.pull(name, report)
+        output.say(f"{': '.join(filter(None, (name, entry.title)))}. Licence: {entry.licence or 'not known here'}.")
+    try:
+        with _progress(silent=quiet or json) as report:
+            paths = download.pull(name, report)
+    except KeyboardInterrupt:
+        raise Cancelled("cancelled; the same command goes on where it stopped.") from None
     if json:
         output.result({"name": name, "files": [str(path) for path in paths], "licence": entry.licence if entry else ""})
     else:
@@ -188,16 +204,11 @@ def verify(name: Name, comfyui_models: ComfyUI = None, json: AsJson = False) -> 
 @app.command()
 def path(name: Name, comfyui_models: ComfyUI = None, json: AsJson = False) -> int:
     """Print where the parts of a checkpoint, or the files of a LoRA, lie."""
-    from wan2_i2v.errors import CheckpointError
-    from wan2_i2v.models import catalog, download, shelf
+    from wan2_i2v.models import catalog
     from wan2_i2v.models.book import book
 
     if name in book().loras:
-        found = {entry.name: shelf.locate(entry) for entry in download.entries(name)}
-        absent = [each for each, place in found.items() if place is None]
-        if absent:
-            raise CheckpointError(f"LoRA {name} is not here ({', '.join(absent)}). Get it: wan2-i2v models pull {name}")
-        places = {each: str(place) for each, place in found.items()}
+        places = {file.name: str(file.path) for file in catalog.lora_here(name)}
     else:
         files = catalog.find(name).files
         places = {part: str(place) for part, place in (files.parts() if files else {}).items()}

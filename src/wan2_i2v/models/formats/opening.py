@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from wan2_i2v.models.formats import architecture
+from wan2_i2v.models.formats import architecture, fitting
 from wan2_i2v.models.formats.headers import read_header
 from wan2_i2v.models.formats.identify import Identity, expect
 from wan2_i2v.models.formats.naming import entries_of
@@ -65,7 +65,7 @@ def open_component(path: Path, part: Part, config_file: Path | None = None) -> C
     shapes = {key: source.shape(key) for key in names}
     config = _stored_config(config_file or path / "config.json") or identity.configs[part]
     expected = {name: tuple(value.shape) for name, value in architecture.skeleton(part, config).named_parameters()}
-    architecture.check(path, part, shapes, expected)
+    fitting.check(path, part, shapes, expected)
     return Component(part, identity, config, source)
 
 

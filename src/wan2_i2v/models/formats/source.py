@@ -12,9 +12,9 @@ from typing import Protocol
 
 import torch
 
-from wan2_i2v.errors import CheckpointError
-from wan2_i2v.models.formats.encodings import PACKED_TYPES, SUPPORTED
+from wan2_i2v.models.formats.encodings import PACKED_TYPES
 from wan2_i2v.models.formats.files import open_reader
+from wan2_i2v.models.formats.fitting import check_supported
 from wan2_i2v.models.formats.headers import Header
 from wan2_i2v.models.formats.naming import Entry
 from wan2_i2v.models.formats.packed import Packed, dequantise
@@ -59,7 +59,7 @@ class FileSource:
         self._header = header
         self._entries = dict(entries)
         self._reader = open_reader(header)
-        _check_supported(header, self._entries)
+        check_supported(header, self._entries)
 
     def keys(self) -> tuple[str, ...]:
         return tuple(sorted(self._entries))
@@ -141,18 +141,3 @@ def aligned(weight: torch.Tensor) -> torch.Tensor:
     equal weights gave outputs that differ in the last bits.
     """
     return weight.clone() if weight.device.type == "cpu" and weight.data_ptr() % 64 else weight
-
-
-def _check_supported(header: Header, found: Mapping[str, Entry]) -> None:
-    """Refuse encodings that cannot be read, by name."""
-    foreign: dict[str, str] = {}
-    for entry in found.values():
-        dtype = header.tensors[entry.stored].dtype
-        if dtype not in SUPPORTED:
-            foreign.setdefault(dtype, entry.stored)
-    if foreign:
-        listed = ", ".join(f"{dtype} ({name})" for dtype, name in sorted(foreign.items()))
-        raise CheckpointError(
-            f"{header.path} stores weights as {listed}, which cannot be read. Readable: {', '.join(SUPPORTED)}. "
-            "Get the fp8_scaled, fp16, bf16 or a GGUF Q4–Q8 file."
-        )

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wan2_i2v.errors import CheckpointError, InvalidRequest, nearest
-from wan2_i2v.models import shelf
-from wan2_i2v.models.book import LoraEntry, book
+from wan2_i2v.errors import InvalidRequest, nearest
+from wan2_i2v.models import catalog, shelf
+from wan2_i2v.models.book import MAX_STRENGTH, LoraEntry, book
 from wan2_i2v.models.formats.configs import transformer_config, transformer_shapes
 from wan2_i2v.models.formats.headers import fingerprint, read_header
 from wan2_i2v.models.formats.identify import noise_hint
@@ -22,8 +22,6 @@ from wan2_i2v.plan import LoraPlan
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelRow
 from wan2_i2v.schedule import Expert
-
-MAX_STRENGTH = 10.0
 
 
 @dataclass(frozen=True)
@@ -95,17 +93,7 @@ def _row_files(field: str, text: str, name: str, row: LoraEntry, merged: bool) -
     """The files of a catalog row by side."""
     if merged and not row.both:
         raise InvalidRequest(field, text, "a LoRA for one merged expert", f"{name} is a pair for two experts.")
-    return {side: _row_file(name, named) for side, named in row.roles().items()}
-
-
-def _row_file(name: str, named: str) -> Path:
-    entry = book().files.get(named)
-    path = shelf.locate(entry) if entry else Path(named).expanduser()
-    if path is None or not path.is_file():
-        raise CheckpointError(
-            f"LoRA {name} is not here ({entry.name if entry else path}). Get it: wan2-i2v models pull {name}"
-        )
-    return path.absolute()
+    return {file.role: file.path for file in catalog.lora_here(name) if file.path is not None}
 
 
 def _find(field: str, name: str) -> Path:
