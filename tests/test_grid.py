@@ -6,6 +6,7 @@ import pytest
 
 import plans
 from wan2_i2v import grid
+from wan2_i2v.plan import LoraPlan
 from wan2_i2v.request import GenerateRequest
 
 ASKED = GenerateRequest(image="picture.png", recipe="lightx2v", negative_prompt="talking")
@@ -33,6 +34,16 @@ def test_a_cell_says_what_the_plan_says():
     assert cell.peak_gib == max(peak.memory_gib for peak in plan.peaks)
     expert = next(peak for peak in plan.peaks if peak.stage == "denoise high")
     assert cell.held == f"streamed {40 - expert.resident_blocks}/40"
+
+
+def test_loras_take_their_room():
+    lora = LoraPlan(
+        expert="high", path="a", fingerprint="", strength=1, matched=1, unmatched=0, bytes=2**30, about="a test"
+    )
+    bare, with_lora = (
+        grid.grid(ASKED, plans.a14b("fp8"), loras, vram=(24,))[-1].cells[0].peak_gib for loras in ((), (lora,))
+    )
+    assert bare is not None and with_lora is not None and with_lora >= bare + 0.99
 
 
 def test_what_does_not_fit_says_why():

@@ -148,11 +148,17 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 30]} … {text[-25:]}"
 
 
+MOST_NAMES = 40
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that suggests the known name closest to `name`, or lists them all when none is close."""
+    """A sentence that suggests the known name closest to `name`, or lists them (the first few of many) when none is close."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
+        each for each in names if name and each.startswith(name)
+    ]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names[:MOST_NAMES])}{more}."
 
 
 NO_MEMORY = (

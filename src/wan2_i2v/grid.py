@@ -15,7 +15,7 @@ from wan2_i2v.devices import Machine
 from wan2_i2v.errors import DoesNotFit
 from wan2_i2v.measured import Table
 from wan2_i2v.memory import NOTHING_MEASURED, StagePeak
-from wan2_i2v.plan import ImageFacts, JobPlan, plan_job
+from wan2_i2v.plan import ImageFacts, JobPlan, LoraPlan, plan_job
 from wan2_i2v.request import GenerateRequest
 from wan2_i2v.rows import ModelRow
 
@@ -65,6 +65,7 @@ class Line(BaseModel):
 def grid(
     request: GenerateRequest,
     model: ModelRow,
+    loras: Sequence[LoraPlan] = (),
     *,
     vram: Sequence[float] = CARDS,
     ram_gb: float = RAM_GB,
@@ -74,7 +75,7 @@ def grid(
     lines = []
     for (width, height), length in ((size, length) for size in SIZES for length in LENGTHS):
         asked = request.replaced(width=width, height=height, num_frames=length)
-        cells = tuple(_cell(asked, model, Machine(gb, ram_gb), table) for gb in vram)
+        cells = tuple(_cell(asked, model, loras, Machine(gb, ram_gb), table) for gb in vram)
         lines.append(Line(width=width, height=height, num_frames=length, cells=cells))
     return tuple(lines)
 
@@ -100,10 +101,10 @@ def held(peak: StagePeak, layers: int) -> str:
     return f"streamed{kept}" + (" from disk" if peak.streams_from == "disk" else "")
 
 
-def _cell(request: GenerateRequest, model: ModelRow, machine: Machine, table: Table) -> Cell:
+def _cell(request: GenerateRequest, model: ModelRow, loras: Sequence[LoraPlan], machine: Machine, table: Table) -> Cell:
     assert machine.vram_gb is not None
     try:
-        plan = plan_job(request, _picture(request), model, machine.device(), 0, table=table)
+        plan = plan_job(request, _picture(request), model, machine.device(), 0, loras, table=table)
     except DoesNotFit as error:
         return Cell(vram_gb=machine.vram_gb, why_not=str(error))
     seconds, basis = timing.total(plan.times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,17 @@ def test_a_drawn_expert_is_traced_as_the_memory_plan_counts(checkpoint):
     models = drawn.Models(row, suite._config(row, "transformer"), suite._config(row, "vae"))
     assert models.expert["num_layers"] == row.num_layers
     assert models.vae["patch_size"] == row.vae_patch
+
+
+def test_a_streamed_expert_is_traced_without_the_blocks_that_are_not_there(checkpoint):
+    row = catalog.find(str(checkpoint))
+    config = {**suite._config(row, "transformer"), "num_layers": 12}
+    row = replace(row, num_layers=12, expert_parameters=row.expert_parameters * 6)
+    models = drawn.Models(row, config, suite._config(row, "vae"))
+    found = {}
+    for peak in peaks.on_cpu(models, SMALL.peaks, devices.detect("cpu")):
+        found[peak.what] = float(peak.values["traced GiB"])
+    assert found["denoise, streamed"] < found["denoise, resident"]
 
 
 def test_the_command_writes_json_and_shows_tables(report, tmp_path, monkeypatch, capsys):

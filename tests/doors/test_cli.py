@@ -392,4 +392,4 @@ def test_an_interrupt_before_anything_runs(monkeypatch, capsys):
 
     monkeypatch.setattr("wan2_i2v.doors.cli.inputs.planned", interrupted)
     assert main(["generate", "pictures/boat.png"]) == 130
-    assert "error: cancelled before anything was begun." in capsys.readouterr().err
+    assert "error: cancelled." in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_pull_verify_path_rm(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFix
     assert "wan2-i2v models pull both" in capsys.readouterr().err
 
 
-def test_a_whole_repository(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert catalog.look("whole").files is None
     assert main(["models", "pull", "whole", "--quiet"]) == 0
     assert not [path for path in download.ledger("me/mini") if "README" in path]
@@ -111,8 +111,19 @@ def test_a_whole_repository(hub: Hub, capsys: pytest.CaptureFixture[str]) -> Non
     assert all(finding["ok"] for finding in findings)
     assert "all names and shapes fit" in findings[-1]["found"]
     asked = len(hub.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert len(download.pull("whole")) == len(download.ledger("me/mini"))
     assert main(["models", "rm", "whole"]) == 0
     assert len(hub.requests) == asked
+    assert catalog.look("whole").files is None
+
+
+def test_a_repository_that_is_half_here_is_not_here(hub: Hub) -> None:
+    del hub.repos["me/mini"]["vae/config.json"]
+    half = download.entries("whole")
+    assert half[-1].path == "model_index.json"
+    for entry in half[:-1]:
+        download._fetch(entry, lambda entry, done: None)
     assert catalog.look("whole").files is None
 
 

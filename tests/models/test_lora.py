@@ -343,6 +343,15 @@ REFUSED = {
     "flux": ({"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": (4, 8)}, "made for Flux"),
     "sdxl": ({"lora_unet_down_blocks_1_attentions_0_proj_in.lora_down.weight": (4, 8)}, "kohya names"),
     "unknown": ({"foo.bar.lora_A.weight": (4, 8)}, "none of its names is known"),
+    "half a pair": ({"blocks.0.self_attn.q.lora_A.weight": (4, 256)}, "cannot be used .half of a low-rank pair."),
+    "rank 0": (
+        {"blocks.0.self_attn.q.lora_A.weight": (0, 256), "blocks.0.self_attn.q.lora_B.weight": (256, 0)},
+        "a low-rank pair of rank 0",
+    ),
+    "alphas": (
+        {"blocks.0.ffn.0.lora_A.weight": (4, 256), "blocks.0.ffn.0.lora_B.weight": (512, 4), "blocks.0.ffn.0.alpha": (3,)},
+        "its alpha is not one number",
+    ),
     "dora": ({"blocks.0.ffn.0.lora_A.weight": (4, 256), "blocks.0.ffn.0.dora_scale": (512,)}, "is a DoRA"),
     "lokr": ({"lora_unet_blocks_0_ffn_0.lokr_w1": (4, 4)}, "is a LoKr adapter, which is not supported"),
 }  # fmt: skip
@@ -354,6 +363,13 @@ def test_files_that_change_nothing_are_refused(kind: str, model: torch.nn.Module
     path = files.save(tmp_path / "a.safetensors", {name: torch.zeros(shape) for name, shape in shapes.items()})
     with pytest.raises(CheckpointError, match=message):
         apply_loras(model, [LoraSpec(path)])
+
+
+def test_quantised_tensors_are_no_lora(model: torch.nn.Module, tmp_path: Path) -> None:
+    pair = {"blocks.0.self_attn.q.lora_A.weight": (4, 256), "blocks.0.self_attn.q.lora_B.weight": (256, 4)}
+    tensors = {name: torch.ones(shape, dtype=torch.int8) for name, shape in pair.items()}
+    with pytest.raises(CheckpointError, match="stored as I8, which is not read in a LoRA"):
+        apply_loras(model, [LoraSpec(files.save(tmp_path / "a.safetensors", tensors))])
 
 
 def test_a_model_is_no_lora_and_a_strength_is_a_number(

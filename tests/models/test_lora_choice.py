@@ -99,7 +99,7 @@ def test_rows_and_files_of_comfyui_by_name(place: Path, mini: ModelRow) -> None:
 @pytest.mark.parametrize(
     ("fields", "error", "told"),
     [
-        ({"loras": ["gone.safetensors"]}, InvalidRequest, "a LoRA file, or a name of the catalog"),
+        ({"loras": ["fit.safetensors"]}, InvalidRequest, r"FILE\[:strength\], .* Did you mean 'fits\.safetensors'"),
         ({"loras": ["fits.safetensors:11"]}, InvalidRequest, "a strength from -10 to 10"),
         ({"loras": ["wide.safetensors"]}, CheckpointError, "changes nothing in this model: its layers have other sizes"),
         ({"loras": ["flux.safetensors"]}, CheckpointError, "changes nothing in this model: it was made for Flux"),

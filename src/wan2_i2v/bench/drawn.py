@@ -101,10 +101,16 @@ class Now(Executor):
         return future
 
 
+def built(models: Models, stage: str) -> torch.nn.Module:
+    """The module of a stage without weights. To be built outside of a trace, which would count what a module on meta has."""
+    if stage == "denoise":
+        return skeleton("transformer", models.expert)
+    return skeleton("vae", models.vae, VAE_HALVES["encoder" if stage == "image" else "decoder"])
+
+
 @torch.inference_mode()
-def pass_expert(models: Models, shape: LatentShape, place: Place, choice: Choice) -> None:
+def pass_expert(module: Any, shape: LatentShape, place: Place, choice: Choice) -> None:
     """One step's forward pass; two where blocks stay, which are all there in the second."""
-    module: Any = skeleton("transformer", models.expert)
     source = DrawnSource(module, place.device)
     streamed = choice.residency == "streamed"
     _fill(module, source, place, leave_out="blocks." if streamed else "")
@@ -127,9 +133,8 @@ def pass_expert(models: Models, shape: LatentShape, place: Place, choice: Choice
 
 
 @torch.inference_mode()
-def pass_vae(models: Models, shape: LatentShape, place: Place, stage: str) -> None:
+def pass_vae(module: torch.nn.Module, shape: LatentShape, place: Place, stage: str) -> None:
     """The VAE on a clip of `shape`: `stage` image encodes a still canvas, decode gives the frames, chunk by chunk."""
-    module = skeleton("vae", models.vae, VAE_HALVES["encoder" if stage == "image" else "decoder"])
     _fill(module, DrawnSource(module, place.device), place)
     if stage == "image":
         size = (shape.height * VAE_SCALE_SPATIAL, shape.width * VAE_SCALE_SPATIAL)

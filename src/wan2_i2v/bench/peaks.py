@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -76,18 +77,20 @@ def _row(models: Models, shape: LatentShape, peak: StagePeak, device: DeviceFact
     """Predicted, traced and real peak of one stage in one way; memory that runs out is a result too."""
     dtype: torch.dtype = getattr(torch, device.dtype)
 
-    def run(place: Place) -> None:
+    def run(module: torch.nn.Module, place: Place) -> None:
         if peak.kind == "denoise":
-            drawn.pass_expert(models, shape, place, _choice(peak))
+            drawn.pass_expert(module, shape, place, _choice(peak))
         else:
-            drawn.pass_vae(models, shape, place, peak.stage)
+            drawn.pass_vae(module, shape, place, peak.stage)
 
     values: dict[str, Value] = {
         "predicted GiB": peak.weights_gib + peak.activations_gib,
-        "traced GiB": _traced(lambda: run(Place(torch.device("meta"), dtype))),
+        "traced GiB": _traced(partial(run, drawn.built(models, peak.kind), Place(torch.device("meta"), dtype))),
     }
     try:
-        real = measured(lambda: run(Place(torch.device(device.name), dtype)), device.name)
+        real = measured(
+            partial(run, drawn.built(models, peak.kind), Place(torch.device(device.name), dtype)), device.name
+        )
     except Exception as error:
         if not is_out_of_memory(error):
             raise

@@ -28,7 +28,8 @@ from wan2_i2v.workspace import replacing
 
 LEDGER = ".downloaded.json"
 SPARE_BYTES = 2**30
-PARTS = ("model_index.json", "scheduler/", "text_encoder/", "tokenizer/", "transformer/", "transformer_2/", "vae/")
+INDEX = "model_index.json"
+PARTS = (INDEX, "scheduler/", "text_encoder/", "tokenizer/", "transformer/", "transformer_2/", "vae/")
 """What is taken of a whole repository in diffusers layout."""
 
 Report = Callable[[FileEntry, int], None]
@@ -60,7 +61,7 @@ def entries(name: str) -> list[FileEntry]:
     if base not in known.models:
         raise CheckpointError(f"{name!r} is not in the catalog. {nearest(name, [*known.models, *known.loras])}")
     if known.models[base].repo:
-        return _listed(known.models[base].repo)
+        return _kept(name) or _listed(known.models[base].repo)
     return distinct(catalog.files_of(known, base, variant).values())
 
 
@@ -108,6 +109,18 @@ def _ledgered(repo: str) -> list[FileEntry]:
     return [FileEntry(repo=repo, path=path) for path in ledger(repo)]
 
 
+def _kept(name: str) -> list[FileEntry]:
+    """The files of a whole repository that is here, where the Hub may not be asked for them; none otherwise."""
+    from huggingface_hub import constants
+
+    row = catalog.look(name) if constants.HF_HUB_OFFLINE else None
+    if row is None or row.files is None or row.files.configs is None:
+        return []
+    folder, repo = row.files.configs, book().models[name].repo
+    paths = (str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file())
+    return [FileEntry(repo=repo, path=path) for path in paths if path.startswith(PARTS)]
+
+
 def _listed(repo: str) -> list[FileEntry]:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
@@ -115,6 +128,8 @@ def _listed(repo: str) -> list[FileEntry]:
     with _asking(repo):
         tree = list(HfApi(endpoint=_endpoint()).list_repo_tree(repo, recursive=True))
     files = [item for item in tree if isinstance(item, RepoFile) and item.path.startswith(PARTS)]
+    # The index comes last: a folder that has it counts as a checkpoint that is here.
+    files.sort(key=lambda item: item.path == INDEX)
     return [
         FileEntry(repo=repo, path=item.path, bytes=item.size, sha256=item.lfs.sha256 if item.lfs else "")
         for item in files
@@ -173,7 +188,7 @@ def _fetch(entry: FileEntry, report: Report) -> Path:
             if other != part:
                 other.unlink()
         _transfer(entry, stated.location, _headers_for(url, stated.location, headers), part, size, report)
-        _check_content(part, digest or entry.sha256)
+        _check_content(part, entry.name, digest or entry.sha256)
         part.replace(target)
         _note(entry, {"bytes": size, "sha256": digest, "commit": stated.commit_hash or ""})
     return target
@@ -193,7 +208,7 @@ def _check_stated(entry: FileEntry, size: int, digest: str) -> None:
     if any(a and b and a != b for a, b in zip(known, found, strict=True)):
         raise CheckpointError(
             f"{entry.repo} has another {entry.path} than the catalog knows ({size:,} bytes, SHA-256 {digest or 'not stated'}). "
-            "To use it all the same, name it in models.toml."
+            "To use it all the same, name it in models.toml, with these facts or none."
         )
 
 
@@ -227,10 +242,10 @@ def _transfer(entry: FileEntry, url: str, headers: dict[str, str], part: Path, s
         os.fsync(file.fileno())
 
 
-def _check_content(part: Path, digest: str) -> None:
+def _check_content(part: Path, name: str, digest: str) -> None:
     if digest and sha256(part) != digest:
         part.unlink()
-        raise CheckpointError(f"{part.stem} arrived damaged: its SHA-256 is not {digest}. Pull it again.")
+        raise CheckpointError(f"{name} arrived damaged: its SHA-256 is not {digest}. Pull it again.")
 
 
 def _note(entry: FileEntry, facts: dict[str, Any]) -> None:

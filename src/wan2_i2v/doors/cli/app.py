@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 import wan2_i2v
@@ -82,6 +83,18 @@ def _root(
     """Turn pictures into short videos with Wan2.2 I2V on this machine."""
 
 
+def _usage(error: TyperException) -> str:
+    """What is wrong with the command line: of a number, what was given and what is allowed; else in Typer's words."""
+    option, cause = getattr(error, "param", None), error.__cause__
+    low, high = getattr(option, "min", None), getattr(option, "max", None)
+    if option is None or not isinstance(cause, ValidationError) or (low, high) == (None, None):
+        return error.format_message()
+    allowed = " ".join(
+        ("a number", *(f"{word} {end:g}" for word, end in (("from", low), ("to", high)) if end is not None))
+    )
+    return f"{option.opts[0]}: got {str(cause.errors()[0]['input'])!r}; allowed: {allowed}."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the codes are listed in `errors.py`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -89,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=given, prog_name="wan2-i2v", standalone_mode=False)
     except TyperException as error:
-        output.usage_error(error.format_message(), as_json="--json" in given)
+        output.usage_error(_usage(error), as_json="--json" in given)
         return int(error.exit_code)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
@@ -101,5 +114,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return known.exit_code
     if code == Cancelled.exit_code:
         # Typer answers Ctrl-C with this code and no word. While jobs run, `running` takes it; this is before.
-        output.error(Cancelled("cancelled before anything was begun."), as_json="--json" in given)
+        output.error(Cancelled("cancelled."), as_json="--json" in given)
     return int(code or 0)

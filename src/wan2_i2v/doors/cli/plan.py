@@ -64,7 +64,15 @@ def plan(
     from wan2_i2v.devices import Machine
     from wan2_i2v.doors.cli import inputs
 
+    if (table or vram is not None) and options["device"] == "cpu":
+        raise InvalidRequest(
+            "device", "cpu", "a card, or nothing, with --vram and --table", "Leave them out to plan for the CPU."
+        )
     if table:
+        given = {"IMAGE": images, **{name: options[name] for name in ("width", "height", "num_frames")}}
+        for name, value in given.items():
+            if value:
+                raise InvalidRequest(name, value, "nothing with --table", "It shows its own sizes and lengths.")
         return _show_grid(inputs.of_flags(options), Machine(vram, ram), as_json=json)
     if not images:
         raise InvalidRequest("IMAGE", None, "a picture, a folder or a job list", "Only --table needs none.")
@@ -84,10 +92,13 @@ def _show_grid(request: GenerateRequest, machine: Machine, *, as_json: bool) -> 
     """Plans of many sizes and lengths, on all cards or on that of `machine`."""
     from wan2_i2v import grid, measured
     from wan2_i2v.models import catalog
+    from wan2_i2v.models.lora import choosing
 
     vram = grid.CARDS if machine.vram_gb is None else (machine.vram_gb,)
     ram = machine.ram_gb or grid.RAM_GB
-    lines = grid.grid(request, catalog.look(request.model), vram=vram, ram_gb=ram, table=measured.load())
+    model = catalog.look(request.model)
+    loras = choosing.choose(request, model)
+    lines = grid.grid(request, model, loras, vram=vram, ram_gb=ram, table=measured.load())
     if as_json:
         for line in lines:
             output.result(line.model_dump(mode="json"))

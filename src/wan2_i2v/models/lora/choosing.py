@@ -105,8 +105,9 @@ def _find(field: str, name: str) -> Path:
     files = sorted(folder.rglob("*.safetensors")) if root else []
     here = next((file for file in files if name in (file.name, file.stem, str(file.relative_to(folder)))), None)
     if here is None:
-        known = [*book().loras, *(file.name for file in files)]
-        raise InvalidRequest(field, name, "a LoRA file, or a name of the catalog", nearest(name, known))
+        beside = [str(file) for file in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
+        known = [*book().loras, *(file.stem for file in files), *beside]
+        raise InvalidRequest(field, name, "FILE[:strength], a file or a name of the catalog", nearest(name, known))
     return here
 
 

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from wan2_i2v.errors import CheckpointError
 from wan2_i2v.models.formats.configs import Shapes
+from wan2_i2v.models.formats.encodings import FLOAT_TYPES, FP8_TYPES
 from wan2_i2v.models.formats.headers import Header, read_header
 from wan2_i2v.models.formats.identify import expect, noise_hint
 from wan2_i2v.models.lora.names import LayerNames, group, made_for, other_kind, style
 
 Shape = tuple[int, ...]
+
+UNKNOWN, NO_LAYER = "of a kind that is not known", "no such layer in this model"
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,15 @@ def _match(header: Header, shapes: Shapes) -> Matching:
     names, grouped = LayerNames(shapes), group(header.tensors)
     layers: dict[str, Mapping[str, str]] = {}
     matched: list[str] = []
-    unmatched = [(name, "of a kind that is not known") for name in grouped.unknown]
+    unmatched = [(name, UNKNOWN) for name in grouped.unknown]
     for layer, roles in grouped.layers.items():
         target = names.find(layer)
         try:
             if target is None:
-                raise _Misfit("no such layer in this model")
+                raise _Misfit(NO_LAYER)
             if target in layers:
                 raise _Misfit("names a layer a second time")
+            _check_stored(header, roles)
             _check({role: header.tensors[name].shape for role, name in roles.items()}, target, shapes)
         except _Misfit as misfit:
             unmatched += [(name, str(misfit)) for name in sorted(roles.values())]
@@ -87,6 +91,17 @@ def _match(header: Header, shapes: Shapes) -> Matching:
             layers[target] = roles
             matched += sorted(roles.values())
     return Matching(header, layers, tuple(matched), tuple(unmatched))
+
+
+def _check_stored(header: Header, roles: Mapping[str, str]) -> None:
+    """Raise _Misfit for tensors that are no plain numbers to multiply with, and an alpha that is not one number."""
+    for role, name in roles.items():
+        info = header.tensors[name]
+        if role == "alpha":
+            if math.prod(info.shape) != 1:
+                raise _Misfit("its alpha is not one number")
+        elif info.dtype not in FLOAT_TYPES + FP8_TYPES:
+            raise _Misfit(f"stored as {info.dtype}, which is not read in a LoRA")
 
 
 def _check(given: Mapping[str, Shape], target: str, shapes: Shapes) -> None:
@@ -120,6 +135,8 @@ def _pair(given: Mapping[str, Shape]) -> tuple[int, int] | None:
         return None
     if down[0] != math.prod(up[1:]):
         raise _Misfit(f"a low-rank pair of unequal ranks {down[0]} and {math.prod(up[1:])}")
+    if not down[0]:
+        raise _Misfit("a low-rank pair of rank 0")
     return up[0], math.prod(down[1:])
 
 
@@ -134,11 +151,14 @@ def expert_notes(path: Path, expert: str | None) -> tuple[str, ...]:
 def _nothing_matched(matching: Matching) -> str:
     names = sorted(matching.header.tensors)
     foreign = made_for(names)
-    reasons = sorted({reason for _, reason in matching.unmatched if reason.startswith("made for")})
+    known = sorted({reason for _, reason in matching.unmatched} - {UNKNOWN, NO_LAYER})
+    sizes = [reason for reason in known if reason.startswith("made for")]
     if foreign:
         why = f"it was made for {foreign}"
-    elif reasons:
-        why = f"its layers have other sizes ({reasons[0]}): it was made for another Wan model"
+    elif sizes:
+        why = f"its layers have other sizes ({sizes[0]}): it was made for another Wan model"
+    elif known:
+        why = f"its layers are known and what it has for them cannot be used ({'; '.join(known[:3])})"
     else:
         why = f"none of its names is known (first: {names[0]})"
     return (
