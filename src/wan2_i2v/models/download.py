@@ -117,7 +117,7 @@ def _kept(name: str) -> list[FileEntry]:
     if row is None or row.files is None or row.files.configs is None:
         return []
     folder, repo = row.files.configs, book().models[name].repo
-    paths = (str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file())
+    paths = (str(file.relative_to(folder)) for file in sorted(folder.rglob("[!.]*")) if file.is_file())
     return [FileEntry(repo=repo, path=path) for path in paths if path.startswith(PARTS)]
 
 
