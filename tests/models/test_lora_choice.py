@@ -81,8 +81,16 @@ def test_the_expert_follows_from_the_flag_or_the_files_name(place: Path, mini: M
 def test_rows_and_files_of_comfyui_by_name(place: Path, mini: ModelRow) -> None:
     folder = place / "ComfyUI" / "models" / "loras" / "mine"
     folder.mkdir(parents=True)
+    (place / "elsewhere").mkdir()
     lora(folder / "x.safetensors")
     assert chosen(mini, loras=["x"]) == chosen(mini, loras=["mine/x.safetensors"])
+    lora(place / "elsewhere" / "y.safetensors")
+    (folder / "linked").symlink_to(place / "elsewhere", target_is_directory=True)
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    (folder / "gone.safetensors").symlink_to(place / "nowhere")
+    assert chosen(mini, loras=["y"]) == chosen(mini, loras=["mine/linked/y.safetensors"])
+    with pytest.raises(InvalidRequest, match=r"Known: lightx2v, x, y\."):
+        chosen(mini, loras=["gone"])
     with pytest.raises(CheckpointError, match="Get it: wan2-i2v models pull lightx2v"):
         chosen(mini, loras=["lightx2v"])
     for side in ("high", "low"):

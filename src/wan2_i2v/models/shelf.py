@@ -22,7 +22,7 @@ from wan2_i2v.settings import Settings
 FOLDERS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae", "loras")
 """ComfyUI's folders that hold what this package uses, below its models folder."""
 
-SUFFIXES = (".safetensors", ".gguf")
+SUFFIXES = (".safetensors", ".sft", ".gguf")
 """`.pth` files are not looked through: reading their headers takes torch. They can be named in models.toml."""
 
 USUAL = (
@@ -104,8 +104,21 @@ def comfyui_files() -> list[Found]:
 
 def _weight_files(root: Path) -> Iterator[tuple[Path, str]]:
     for folder in FOLDERS:
-        files = sorted(file for file in (root / folder).rglob("*") if file.suffix in SUFFIXES and file.is_file())
-        yield from ((file, folder) for file in files)
+        yield from ((file, folder) for file in weight_files(root / folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files below a folder, links to folders followed, as ComfyUI does."""
+    found, seen = [], set[str]()
+    for place, inside, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            # A link that leads to where it is, or a second one to the same folder.
+            inside.clear()
+            continue
+        seen.add(real)
+        found += [path for name in names if (path := Path(place, name)).suffix in SUFFIXES and path.is_file()]
+    return sorted(found)
 
 
 @lru_cache(maxsize=1024)

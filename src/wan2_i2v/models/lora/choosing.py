@@ -102,7 +102,7 @@ def _find(field: str, name: str) -> Path:
         return path.absolute()
     root = shelf.comfyui_models()
     folder = root / "loras" if root else Path()
-    files = sorted(folder.rglob("*.safetensors")) if root else []
+    files = shelf.weight_files(folder) if root else []
     here = next((file for file in files if name in (file.name, file.stem, str(file.relative_to(folder)))), None)
     if here is None:
         beside = [str(file) for file in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
