@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from wan2_i2v import pictures, pipeline
+from wan2_i2v import measured, pictures, pipeline
 from wan2_i2v.devices import detect
 from wan2_i2v.events import Event, Log, Progress
 from wan2_i2v.media import metadata
@@ -18,7 +19,7 @@ from wan2_i2v.models import catalog, causal_vae, components, lean
 from wan2_i2v.plan import JobPlan, plan_job
 from wan2_i2v.record import Record
 from wan2_i2v.request import GenerateRequest
-from wan2_i2v.stages import tensors, text, verify
+from wan2_i2v.stages import private, tensors, text, verify
 from wan2_i2v.stages.base import Job
 from wan2_i2v.workspace import Workspace
 
@@ -135,6 +136,24 @@ def test_every_stage_down_to_its_leanest_way_gives_the_same_bytes(make_plan, tmp
     assert record.plan == whole.plan.model_copy(update={"job_id": "lean", "output": record.plan.output})
     warnings = [event.message for event in events if isinstance(event, Log) and event.level == "warning"]
     assert len(warnings) == len(ways)
+
+
+@pytest.mark.skipif(not private.CLEAR.exists(), reason="the system does not count peaks")
+def test_a_limit_below_the_free_memory_spoils_no_later_plan(make_plan, tmp_path, monkeypatch):
+    """As with `ulimit -v`: what else is free was never to be had, so the stage did not need it."""
+    faults, plan, left = Faults(monkeypatch), make_plan("limited"), len(ERRORS)
+
+    def fails(name: str, count: int) -> bool:
+        nonlocal left
+        left -= name == "decoder_rest"
+        return name == "decoder_rest" and left >= 0
+
+    faults.fails = fails
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=900 * 2**30, total=2**40))
+    run(tmp_path, plan)
+    monkeypatch.setenv("WAN2_I2V_CACHE", str(tmp_path / "caches" / "limited"))
+    short = [sample for sample in measured.load().samples if sample.kind == "decode" and not sample.seconds]
+    assert len(short) >= 3 and all(sample.peak_gib is not None and sample.peak_gib < 5 for sample in short)
 
 
 def test_finished_steps_are_not_computed_again(make_plan, tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def _walk(stage: Stage, fates: Sequence[Fate], context: Context) -> None:
         shortage = _try(stage, fates, context)
         if shortage is None:
             return
-        measuring.shortage(fates[0].job.plan, stage.name, context)
+        measuring.shortage(fates[0].job.plan, stage.name, context, shortage)
         freeing.free()
         fates = [fate for fate in fates if _waits(fate, stage)]
         for fate in fates:

@@ -7,6 +7,8 @@ elsewhere no peak is measured. Imported by the pipeline.
 
 from __future__ import annotations
 
+import re
+
 import psutil
 import torch
 
@@ -18,6 +20,8 @@ from wan2_i2v.memory import GIB
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.stages import private
 from wan2_i2v.stages.base import Context, peak_of
+
+UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 _watched: list[private.Peak] = []
 """The peak that is being counted, where the system has one to count. A process runs one stage at a time."""
@@ -77,19 +81,27 @@ def note(plan: JobPlan, stage: str, seconds: float, context: Context, planned: J
     return most
 
 
-def shortage(plan: JobPlan, stage: str, context: Context) -> None:
+def shortage(plan: JobPlan, stage: str, context: Context, reason: str) -> None:
     """Remember that memory ran out: the stage needed more than it could have had, whatever was predicted.
 
-    What it could have had is what it held and what was free; less than predicted when other programs took the rest,
-    and then the prediction is not to blame.
+    What it could have had is what it held and what was free; less than predicted when other programs took the rest, and then
+    the prediction is not to blame. Where a limit stops a process that has free memory before it (`ulimit -v`), it needed no
+    more than what the error in `reason` says that it asked for; of RAM, nothing more where it does not say.
     """
     peak, most = peak_of(plan, stage), peak_gib(plan.device)
     if peak is None or most is None:
         return
-    free = (
-        torch.cuda.mem_get_info(plan.device)[0] if plan.device.startswith("cuda") else psutil.virtual_memory().available
-    )
-    _remember(plan, stage, context, seconds=0.0, predicted_gib=peak.memory_gib, peak_gib=most + free / GIB)
+    on_card = plan.device.startswith("cuda")
+    free = (torch.cuda.mem_get_info(plan.device)[0] if on_card else psutil.virtual_memory().available) / GIB
+    asked = _asked_gib(reason)
+    more = min(free, asked) if asked is not None else free if on_card else 0.0
+    _remember(plan, stage, context, seconds=0.0, predicted_gib=peak.memory_gib, peak_gib=most + more)
+
+
+def _asked_gib(reason: str) -> float | None:
+    """What an allocator's or NumPy's error says that was asked for: `tried to allocate 512 bytes`, `allocate 2.00 GiB`."""
+    found = re.search(r"allocate (\d+(?:\.\d+)?) (bytes|KiB|MiB|GiB|TiB)\b", reason)
+    return None if found is None else float(found[1]) * UNITS[found[2]] / GIB
 
 
 def _remember(plan: JobPlan, stage: str, context: Context, **values: float | None) -> None:
