@@ -190,7 +190,8 @@ def _meant(name: str, cls: type[BaseModel]) -> str:
 def first_problem(error: ValidationError, cls: type[BaseModel]) -> InvalidRequest:
     """The first problem of a pydantic error, in this package's words."""
     problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"]) or cls.__name__
+    # The place in a list is no part of a field's name.
+    field = ".".join(part for part in problem["loc"] if isinstance(part, str)) or cls.__name__
     given = problem.get("input")
     if problem["type"] == "extra_forbidden":
         return InvalidRequest(field, given, "a known field", _meant(field, cls))

@@ -58,6 +58,7 @@ def place(tmp_path, monkeypatch):
         (["insights", "report", "taken"], 7, ["cannot write taken", "Name another FOLDER"]),
         (["bench", "--model", "nope"], 4, ["'nope' is neither", "wan2-i2v models list"]),
         (["bench", "--out", "taken/b.json"], 7, ["taken cannot be made (File exists)", "choose another --out"]),
+        (["plan", "boat.png", "--lora", ""], 2, ["loras: got ''", "The flag is --lora."]),
         (["plan", "boat.png", "--vram", "0"], 2, ["--vram: got '0'", "a number from 1 to 2048"]),
         (["plan", "boat.png", "--vram", "nan"], 2, ["--vram: got 'nan'", "a number from 1 to 2048"]),
         (["serve", "--retain-days", "0"], 2, ["--retain-days: got '0'", "a number from 0.01. See"]),

@@ -96,6 +96,8 @@ def test_pull_verify_path_rm(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["models", "rm", "both", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["removed"]
     assert files(tmp_path / "models") == {"me--thing/.downloaded.json"}
+    assert main(["models", "rm", "both"]) == 0
+    assert capsys.readouterr().err == "nothing of both is here that could be removed.\n"
     assert main(["models", "path", "both"]) == CheckpointError.exit_code
     assert "wan2-i2v models pull both" in capsys.readouterr().err
 

@@ -228,7 +228,10 @@ def rm(name: Name, comfyui_models: ComfyUI = None, json: AsJson = False) -> int:
     """
     from wan2_i2v.models import download
 
-    for removal in download.remove(name):
+    removals = download.remove(name)
+    if not (removals or json):
+        output.say(f"nothing of {name} is here that could be removed.")
+    for removal in removals:
         if json:
             output.result({"path": str(removal.path), "removed": removal.removed, "why": removal.why})
         else:
