@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -162,6 +163,30 @@ def test_a_killed_download_goes_on(hub: Hub, tmp_path: Path) -> None:
     assert place.read_bytes() == LARGE
     assert [asked for method, _, asked, _ in hub.requests if method == "GET"] == [f"bytes={length}-"]
     assert not list(folder.glob("*.part"))
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_anew(hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "me--thing" / "sub"
+    folder.mkdir(parents=True)
+    digest = hashlib.sha256(LARGE).hexdigest()
+    (folder / f"large.safetensors.{digest[:16]}.part").write_bytes(LARGE + b"x")
+    told: list[tuple[int, int]] = []
+    (place,) = download.pull("both", lambda entry, done: told.append((entry.bytes, done)))
+    assert place.read_bytes() == LARGE
+    assert told[0] == (len(LARGE), 0)  # the length is the Hub's; the catalog does not know it
+
+
+def test_a_damaged_ledger_is_named(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    download.pull("both")
+    ledger = tmp_path / "models" / "me--thing" / download.LEDGER
+    ledger.write_text("{cut")
+    assert main(["models", "rm", "both"]) == CheckpointError.exit_code
+    assert f"{ledger} is damaged" in capsys.readouterr().err
+
+
+def test_an_empty_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    assert download._endpoint() == "https://huggingface.co"
 
 
 def catalog_has(name: str) -> Path | None:

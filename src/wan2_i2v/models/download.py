@@ -26,6 +26,7 @@ from wan2_i2v.models import catalog, shelf
 from wan2_i2v.models.book import FileEntry, book, distinct
 from wan2_i2v.workspace import replacing
 
+PUBLIC_HUB = "https://huggingface.co"
 LEDGER = ".downloaded.json"
 SPARE_BYTES = 2**30
 INDEX = "model_index.json"
@@ -90,7 +91,12 @@ def remove(name: str) -> list[Removal]:
 def ledger(repo: str) -> dict[str, dict[str, Any]]:
     """What was downloaded from a repository: path → `bytes`, `sha256` (empty when the Hub states none), `commit`."""
     file = shelf.download_folder(repo) / LEDGER
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file} is damaged ({error}). Delete it; the files that it noted can then be removed by hand only."
+        ) from None
 
 
 def sha256(path: Path) -> str:
@@ -187,7 +193,8 @@ def _fetch(entry: FileEntry, report: Report) -> Path:
         for other in _parts(entry):
             if other != part:
                 other.unlink()
-        _transfer(entry, stated.location, _headers_for(url, stated.location, headers), part, size, report)
+        sized = entry.model_copy(update={"bytes": size})
+        _transfer(sized, stated.location, _headers_for(url, stated.location, headers), part, report)
         _check_content(part, entry.name, digest or entry.sha256)
         part.replace(target)
         _note(entry, {"bytes": size, "sha256": digest, "commit": stated.commit_hash or ""})
@@ -229,7 +236,7 @@ class _Counted(io.FileIO):
         return done
 
 
-def _transfer(entry: FileEntry, url: str, headers: dict[str, str], part: Path, size: int, report: Report) -> None:
+def _transfer(entry: FileEntry, url: str, headers: dict[str, str], part: Path, report: Report) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import disable_progress_bars
 
@@ -237,8 +244,11 @@ def _transfer(entry: FileEntry, url: str, headers: dict[str, str], part: Path, s
     disable_progress_bars()
     with _Counted(part, lambda done: report(entry, done)) as file:
         begun = file.seek(0, io.SEEK_END)
+        if begun > entry.bytes > 0:
+            # What is longer than the whole is no part of it.
+            begun = file.truncate(0)
         report(entry, begun)
-        http_get(url, file, resume_size=begun, headers=headers, expected_size=size or None)
+        http_get(url, file, resume_size=begun, headers=headers, expected_size=entry.bytes or None)
         os.fsync(file.fileno())
 
 
@@ -301,8 +311,9 @@ def _remove(entry: FileEntry, needed: Mapping[tuple[str, str], str]) -> Removal 
     return Removal(path, removed=True)
 
 
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT") or None
+def _endpoint() -> str:
+    """The Hub's address; an empty variable, as Compose files hand it on, is none."""
+    return os.environ.get("HF_ENDPOINT") or PUBLIC_HUB
 
 
 @contextlib.contextmanager
