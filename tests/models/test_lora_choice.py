@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import mini_formats as forms
@@ -11,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from wan2_i2v import GenerateRequest, api, devices
+from wan2_i2v.doors.cli import main
 from wan2_i2v.errors import CheckpointError, InvalidRequest
 from wan2_i2v.models import catalog
 from wan2_i2v.models.formats.architecture import skeleton
@@ -122,6 +124,14 @@ def test_what_cannot_act_is_refused_before_loading(
     lora(place / "flux.safetensors", layer="transformer.single_transformer_blocks.0.attn.to_q")
     with pytest.raises(error, match=told):
         choosing.choose(asked(**fields), mini)
+
+
+def test_the_plan_says_in_which_steps_loras_act(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lora(place / "style.safetensors")
+    flags = ["plan", "picture.png", "--lora-high", "style.safetensors", "--lora-low", "style.safetensors:0"]
+    assert main([*flags, "--allow-speech"]) == 0
+    acting = re.findall(r"(high|low) +none +(yes|no)", capsys.readouterr().out)
+    assert acting == [("high", "yes")] * 2 + [("low", "no")] * 2
 
 
 def test_a_merged_model_has_one_list(place: Path) -> None:

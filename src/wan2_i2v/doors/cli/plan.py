@@ -218,10 +218,11 @@ def _steps(plan: JobPlan) -> Table:
     from wan2_i2v import notes
 
     loras = ["LoRAs"] if plan.loras else []
+    changed = {lora.expert for lora in plan.loras if lora.strength}
     table = Table("step", "sigma", "timestep", "expert", "guidance", *loras, box=None, header_style="dim")
     for number, step in enumerate(plan.steps, start=1):
         numbers = (str(number), f"{step.sigma:.4f}", f"{step.timestep:.1f}")
-        loras = ["no" if step.plain else "yes"] if plan.loras else []
+        loras = ["yes" if step.expert in changed and not step.plain else "no"] if plan.loras else []
         table.add_row(*numbers, step.expert, notes.acting(step, plan.nag), *loras)
     return table
 
