@@ -129,11 +129,12 @@ def test_plan_for_people(capsys, small):
 
 
 def test_plan_for_another_machine(plans):
-    code, (plan,), problems = plans("pictures/boat.png", "--model", "a14b-fp8", "--vram", "8", "--ram", "32")
+    card = ("--device", "auto", "--model", "a14b-fp8", "--vram")
+    code, (plan,), problems = plans("pictures/boat.png", *card, "8", "--ram", "32")
     assert (code, problems, plan["device"]) == (0, [], "cuda:0")
     assert all(peak["memory_gib"] <= 7.4 and peak["ram_gib"] <= 32 for peak in plan["peaks"])
     assert {time["basis"] for time in plan["times"]} == {"estimate"}
-    code, nothing, (problem,) = plans("pictures/boat.png", "--model", "a14b-fp8", "--vram", "2")
+    code, nothing, (problem,) = plans("pictures/boat.png", *card, "2")
     assert (code, nothing, problem["error"]["code"]) == (5, [], "does_not_fit")
 
 
