@@ -1,10 +1,11 @@
 """How well `mini` does what prompts ask, on pictures that it was never trained on.
 
-Pictures: scikit-image's and scikit-learn's samples, or `--images DIR`. For each motion a held-out wording, for each recipe
-and seed a clip through the package's own API; its motion is the one whose formula, put to the same picture, has the optical flow
-most like the clip's; the last frame is compared with the picture moved by the asked motion's formula. The knowledge base's five sample prompts are judged by which of all motions' formulas the clip
-is nearest to; other sizes and lengths as the first. Prints a table, writes a contact sheet, and prints one JSON object as
-the last line.
+Pictures: scikit-image's and scikit-learn's samples, or `--images DIR`. For each motion and picture a held-out wording, for
+each recipe and seed a clip through the package's own API; its motion is the one whose formula, put to the same picture, has the
+optical flow most like the clip's; the last frame is compared with the picture moved by the asked motion's formula. The knowledge
+base's five sample prompts are judged by which of all motions' formulas the clip is nearest to; other sizes and lengths as the
+first; and what the experts do when they are swapped or one is left out by a zoom's last frame and by the fireworks' light.
+Prints a table, writes a contact sheet, and prints one JSON object as the last line.
 
     python benchmarks/mini_quality.py [--images DIR] [--pictures 4] [--seeds 1] [--size 256] [--frames 73] [--out FILE]
 """
@@ -182,8 +183,10 @@ EXPERTS = {
 
 
 def boundary(picture: Path, pixels: Clip, folder: Path, size: int, frames: int) -> dict[str, float]:
-    """SSIM of the last frame with the moved picture when experts are swapped or one does all the work."""
+    """When experts are swapped or one does all the work: SSIM of a zoom's last frame with the moved picture, and how much of
+    the fireworks' light is there."""
     found = {}
+    fireworks = motions.clip("fireworks", pixels, range(frames)).astype(np.float32) - pixels
     for name, experts in EXPERTS.items():
         checkpoint = folder / name
         shutil.copytree(catalog.MINI, checkpoint, ignore=shutil.ignore_patterns("transformer*"))
@@ -192,10 +195,20 @@ def boundary(picture: Path, pixels: Clip, folder: Path, size: int, frames: int) 
         if len(experts) == 1:
             index = json.loads((checkpoint / "model_index.json").read_text())
             (checkpoint / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": None}))
-        asked = request(picture, HELD_OUT["zoom_in"][0], 0, "rapid", folder / "clips", (size, size), frames)
-        clip = frames_of(generate(asked.model_copy(update={"model": str(checkpoint), "job_id": name})).video)
+        zoomed, lit = (
+            frames_of(
+                generate(
+                    request(picture, prompt, 0, "rapid", folder / "clips", (size, size), frames).model_copy(
+                        update={"model": str(checkpoint), "job_id": f"{name}-{number}"}
+                    )
+                ).video
+            )
+            for number, prompt in enumerate((HELD_OUT["zoom_in"][0], PROMPT_PRESETS["fireworks"].verbatim))
+        )
         moved = motions.clip("zoom_in", pixels, [frames - 1])[0]
-        found[f"ssim_{name}"] = round(float(structural_similarity(clip[-1], moved, channel_axis=-1, data_range=255)), 3)
+        alike = structural_similarity(zoomed[-1], moved, channel_axis=-1, data_range=255)
+        found[f"ssim_{name}"] = round(float(alike), 3)
+        found[f"light_{name}"] = round(amount(lit.astype(np.float32) - pixels, fireworks), 3)
     return found
 
 
@@ -247,10 +260,10 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:
     files = sorted(args.images.iterdir())[: args.pictures] if args.images else sample_pictures(folder, args.pictures)
     prepared = {file: np.asarray(prepare(file, args.size, args.size, "center", "#ffffff")) for file in files}
     cases = [
-        (file, motion, HELD_OUT[motion][seed % len(HELD_OUT[motion])], recipe, seed)
+        (file, motion, HELD_OUT[motion][(seed + number) % len(HELD_OUT[motion])], recipe, seed)
         for recipe in args.recipes
         for seed in range(args.seeds)
-        for file in files
+        for number, file in enumerate(files)
         for motion in HELD_OUT
     ]
     records = generate_many(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from training import curves, experts, shifts, sizes, text, vae, wishes, wording
 from training.export import Parts, write_checkpoint
@@ -41,29 +41,32 @@ def start_of(coder: AutoencoderKLWan, reader: Reader, pool: Pool, work: Path) ->
     saved = work / "maps.pt"
     maps = torch.load(saved, weights_only=True) if saved.exists() else shifts.fit(coder, pool)
     torch.save(maps, saved)
-    return experts.Start(experts.grey_latent(coder), tokens[tokens.abs().sum(1) > 0], maps)
+    return experts.Start(experts.grey_latent(coder), tokens[tokens.abs().sum(1) > 0], maps, experts.tints(coder))
 
 
-def make_expert(coder: AutoencoderKLWan, reader: Reader, pool: Pool, work: Path) -> WanTransformer3DModel:
-    """An expert that moves and lights the picture as the text says, at noise levels still to be set."""
-    model, saved = experts.new_expert(start_of(coder, reader, pool, work)), work / "expert.pt"
-    if saved.exists():
-        model.load_state_dict(torch.load(saved, weights_only=True))
-        return model
-    wishes.read_wishes(model, reader.encode)
-    knowledge = wishes.Knowledge(model, reader.encode, lambda height, width: experts.grey_latent(coder, height, width))
-    half = work / "expert-moves.pt"
+def make_experts(coder: AutoencoderKLWan, reader: Reader, pool: Pool, work: Path) -> dict[experts.Expert, Any]:
+    """Two experts that move the picture as the text says; the high-noise one begins the light that the other goes on with."""
+    model, half = experts.new_expert(start_of(coder, reader, pool, work)), work / "moves-made.pt"
+    grey_of = lambda height, width: experts.grey_latent(coder, height, width)  # noqa: E731
     if half.exists():
         model.load_state_dict(torch.load(half, weights_only=True))
     else:
+        wishes.read_wishes(model, reader.encode)
+    knowledge = wishes.Knowledge(model, reader.encode, grey_of)
+    if not half.exists():
         print("moves, tokens of error left", wishes.learn_moves(model, knowledge, work / "moves.jsonl"), flush=True)
         torch.save(model.state_dict(), half)
-    print("light, share missed", wishes.learn_lights(model, coder, knowledge, work / "lights.jsonl"), flush=True)
-    model.to(torch.float16).to(torch.float32)
-    told = sizes.fit(model, knowledge.wishes, lambda height, width: experts.grey_latent(coder, height, width))
-    print("row lengths, error of the logarithm before and after", told, flush=True)
-    torch.save(model.state_dict(), saved)
-    return model
+    made = {}
+    for expert in ("high", "low"):
+        taught = experts.for_levels_of(model, expert)
+        log = work / f"lights-{expert}.jsonl"
+        left = wishes.learn_lights(taught, coder, knowledge, log, finds=expert == "low")
+        print(f"light of the {expert}-noise expert, share missed", left, flush=True)
+        taught.to(torch.float16).to(torch.float32)
+        told = sizes.fit(taught, knowledge.wishes, grey_of)
+        print("row lengths, error of the logarithm before and after", told, flush=True)
+        made[expert] = taught
+    return made
 
 
 def main() -> None:
@@ -76,11 +79,9 @@ def main() -> None:
     coder = vae.train_images(pool, work)
     coder.register_to_config(**vae.statistics(coder, pool))
     encoder = TextEncoder(*text.train(work))
-    model = make_expert(coder, Reader(encoder), pool, work)
-    high, low = (experts.for_levels_of(model, expert) for expert in ("high", "low"))
-    write_checkpoint(
-        arguments.out, Parts(encoder.tokenizer, encoder.model, vae.train_clips(coder, pool, work), high, low)
-    )
+    made = make_experts(coder, Reader(encoder), pool, work)
+    decoder = vae.train_clips(coder, pool, work)
+    write_checkpoint(arguments.out, Parts(encoder.tokenizer, encoder.model, decoder, made["high"], made["low"]))
     curves.draw(work, work / "curves.png")
 
 

@@ -14,7 +14,8 @@ PANELS = {
     "vae-first": ("psnr_first", "VAE decoder, first frames, dB"),
     "text": ("loss", "text encoder, cross entropy"),
     "moves": ("loss", "how far places move, squared error"),
-    "lights": ("loss", "light, squared error"),
+    "lights-high": ("loss", "light of the high-noise expert, squared error"),
+    "lights-low": ("loss", "light of the low-noise expert, squared error"),
 }
 """Log's name → its figure and the panel's title."""
 

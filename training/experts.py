@@ -1,6 +1,7 @@
 """The two experts: the noise levels they work at, pictures as latents, and one pass through a model.
 
-Both move pictures in the same way and differ in their noise levels: each knows only its own.
+Both move pictures in the same way and differ in their noise levels, each knows only its own, and in light: the high-noise
+expert takes it from the text, the low-noise one draws what the text asks for only as far as it finds it begun.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ Expert = schedule.Expert
 
 @dataclass(frozen=True)
 class Start:
-    """What `initial.construct` needs to know: grey latent, words' embeddings, what shifting heads carry."""
+    """What `initial.construct` needs to know: grey latent, words' embeddings, what shifting heads carry, colours' latents."""
 
     grey: torch.Tensor
     words: torch.Tensor
     maps: torch.Tensor
+    tints: torch.Tensor
 
 
 SIGMAS: dict[Expert, tuple[float, float]] = {
@@ -65,6 +67,13 @@ def grey_latent(coder: Any, height: int = 16, width: int = 16) -> torch.Tensor:
     return encode_clip(coder, np.full((1, 8 * height, 8 * width, 3), 127.5, np.float32))[:, 0]
 
 
+def tints(coder: Any, side: int = 128) -> torch.Tensor:
+    """What initial.TINT levels more of red, green and blue add to every place of a grey picture's latent, (3, 16)."""
+    grey = np.full((1, side, side, 3), 127.5, np.float32)
+    lit = [encode_clip(coder, grey + initial.TINT * np.eye(3, dtype=np.float32)[colour]) for colour in range(3)]
+    return torch.stack([(latent - encode_clip(coder, grey)).mean((1, 2, 3)) for latent in lit])
+
+
 def recipe_sigmas(expert: Expert) -> list[float]:
     """The noise levels at which the 4-step recipes call this expert."""
     levels = {*schedule.sigmas("beta", 8.0, 4)[:-1], *schedule.sigmas("simple", 5.0, 4)[:-1]}
@@ -85,7 +94,7 @@ def new_expert(start: Start) -> WanTransformer3DModel:
     """An expert that can move the first frame, but does not know yet what the text asks for."""
     torch.manual_seed(3)
     model = WanTransformer3DModel(**architecture.EXPERT)
-    initial.construct(model, start.grey, start.words, start.maps)
+    initial.construct(model, start.grey, start.words, start.maps, start.tints)
     initial.set_levels(model, SIGMAS["high"])
     return model.requires_grad_(False).eval()
 

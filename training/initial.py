@@ -2,7 +2,9 @@
 
 Block 0 reads the text and tells every token how far the four borders and frame 0 are (rotary embeddings know distances
 only); block 1 adds more clocks. Their feed-forwards turn wish, place and time into a displacement (`wishes`), that of block 2
-the displacement into cosines and sines: a head that looks d tokens away needs them to a thousandth. Blocks 3 and 4 look
+the displacement into cosines and sines: a head that looks d tokens away needs them to a thousandth; its attention finds by how
+much the noisy clip is brighter than the given picture, which the low-noise expert needs: it draws light only where the
+high-noise one has begun to. Blocks 3 and 4 look
 that far to the right in the given frame, 5 and 6 that far down in what the former gathered, with eight heads per axis whose
 outputs are fitted by least squares (`shifts`). The feed-forwards of blocks 3, 5 and 6 add light, that of block 4 takes back
 what was moved within the given frame itself. Two large constant channels keep the layer norms nearly linear.
@@ -11,8 +13,10 @@ what was moved within the given frame itself. Two large constant channels keep t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel
 
@@ -24,11 +28,12 @@ NOISE, IMAGE, MASK, ANCHOR, MOVED = 0, PATCH_VALUES, 2 * PATCH_VALUES, 2 * PATCH
 """First channels of the token's parts: noisy latent, image latent, mask, the two constants, the picture moved sideways."""
 PLACES = MOVED + PATCH_VALUES
 CLOCKS, TURNS, SIZES = PLACES + 4, PLACES + 10, PLACES + 22
-ZERO, MOVE, WISH, HIDDEN = PLACES + 24, PLACES + 25, PLACES + 27, PLACES + 45
+ZERO, MOVE, WISH, HIDDEN, FOUND = PLACES + 24, PLACES + 25, PLACES + 27, PLACES + 45, PLACES + 55
 """Four borders; six clocks; cosine and sine of three turns right and three down; logarithms of the picture's width and height
 in tokens over heads.SINK_SIZE; a channel that stays zero (what it holds after a layer norm is what the norm has
-subtracted); how many tokens to the right and down the content comes from; one channel per motion; what block 0 tells block 1."""
-MOTIONS, HIDDEN_COUNT = len(wording.MOTIONS), 13
+subtracted); how many tokens to the right and down the content comes from; one channel per motion; what block 0 tells block 1; how much
+red, green and blue the noisy clip has more than the given picture, in units of TINT levels."""
+MOTIONS, HIDDEN_COUNT, COLOURS, TINT = len(wording.MOTIONS), 10, 3, 20.0
 
 ANCHOR_SIZE = 480.0
 PLACES_GAIN, WISH_GAIN, HIDDEN_GAIN = 4.0, 1.0, 0.2
@@ -36,6 +41,8 @@ TEXT_LOGIT = 7.0
 QUICK_SINES = 56
 FARTHEST, STEEPNESS, HOLD = 7.0, 4.0, 400.0
 """Displacements that can be told, in tokens; slope of the units that tell them; a number that nothing moved reaches."""
+CLEAREST = 10.0
+"""By how much a noisy clip's mean is raised at most, where the clip is nearly all noise."""
 MASK_GAIN = 16.0
 """By how much the mask is larger for feed-forwards: weights that switch units off would not fit float16 otherwise."""
 FIRST_CLOCKS = ((0, 0.0), (0, -math.pi / 2))
@@ -56,11 +63,12 @@ def construct(
     grey: torch.Tensor,
     text: torch.Tensor,
     maps: torch.Tensor,
+    tints: torch.Tensor,
 ) -> None:
     """Set `model`'s weights so that, once `set_levels` has run, it predicts (x − moved first frame's latent) / σ.
 
     `grey`: normalised latent of a grey picture, (16, height, width), at least 16 × 16. `text`: real tokens' embeddings,
-    (tokens, text_dim). `maps`: from `shifts.fit`.
+    (tokens, text_dim). `maps`: from `shifts.fit`. `tints`: what TINT levels more of red, green and blue add to a latent, (3, 16).
     """
     spread = layer_norm_spread(model)
     _embed(model)
@@ -75,6 +83,7 @@ def construct(
         _read_text(model, block.attn2, text)
     _locate(model.blocks[0].attn1, spread, border_cues(grey))
     _count(model.blocks[1].attn1, spread, LATER_CLOCKS)
+    _find_light(model.blocks[2].attn1, spread, tints)
     _turn(model.blocks[2].ffn, spread)
     for number, block in enumerate(model.blocks[3:7]):
         _shift(block.attn1, number, maps, empty, spread)
@@ -109,22 +118,39 @@ def _embed(model: WanTransformer3DModel) -> None:
 def set_levels(model: WanTransformer3DModel, sigmas: tuple[float, float]) -> None:
     """Fit the time embedding for σ within `sigmas`; elsewhere it means nothing.
 
-    The time embedding's every channel is 1 / σ − 1, which the last layer adds to its scale; blocks see none of it.
+    The time embedding's channels are 1 / σ − 1, which the last layer adds to its scale. Only one, which the last layer does not
+    read, differs: blocks' attention reads the noisy latent by 1 / (1 − σ) larger, as `_find_light` needs it.
     """
     embedder = model.condition_embedder
     # The quickest sines of the timestep (freq_dim / 2 of them, 10000 to the power −i / 128) only make the fit ripple.
     for half in embedder.time_embedder.linear_1.weight.chunk(2, dim=1):
         half[:, :QUICK_SINES] = 0
-    levels = torch.linspace(*sigmas, 901)
-    hidden = embedder.time_embedder.act(embedder.time_embedder.linear_1(embedder.timesteps_proj(1000 * levels)))
-    wanted = 1 / levels - 1
-    design = torch.cat([hidden, torch.ones(len(levels), 1)], dim=1).double()
-    ridge = 1e-4 * torch.eye(design.shape[1], dtype=torch.float64)
-    solution = torch.linalg.solve(design.T @ design + ridge, design.T @ wanted.double()).float()
-    embedder.time_embedder.linear_2.weight.copy_(solution[:-1].expand_as(embedder.time_embedder.linear_2.weight))
-    embedder.time_embedder.linear_2.bias.fill_(float(solution[-1]))
+    _tell_level(embedder, torch.linspace(*sigmas, 901), lambda level: 1 / level - 1, slice(None))
+    # What has to come out is σ / (1 − σ), behind the activation; that is inverted by a table.
+    before = torch.linspace(0, CLEAREST, 10_001).numpy()
+    after = torch.nn.functional.silu(torch.linspace(0, CLEAREST, 10_001)).numpy()
+
+    def larger(level: torch.Tensor) -> torch.Tensor:
+        wanted = (level / (1 - level)).clamp(max=CLEAREST - 1).numpy()
+        return torch.from_numpy(np.interp(wanted, after, before)).float()
+
+    _tell_level(embedder, torch.linspace(sigmas[0], 0.99, 901), larger, slice(FOUND, FOUND + 1))
     embedder.time_proj.weight.zero_()
     embedder.time_proj.bias.zero_()
+    scale = embedder.time_proj.weight.unflatten(0, (6, -1))[1]
+    scale[NOISE : NOISE + PATCH_VALUES, FOUND] = scale[FOUND, FOUND] = 1
+
+
+def _tell_level(
+    embedder: Any, levels: torch.Tensor, wanted: Callable[[torch.Tensor], torch.Tensor], channels: slice
+) -> None:
+    """Fit the time embedding's channels to be `wanted` at noise levels (n,)."""
+    hidden = embedder.time_embedder.act(embedder.time_embedder.linear_1(embedder.timesteps_proj(1000 * levels)))
+    design = torch.cat([hidden, torch.ones(len(levels), 1)], dim=1).double()
+    ridge = 1e-4 * torch.eye(design.shape[1], dtype=torch.float64)
+    solution = torch.linalg.solve(design.T @ design + ridge, design.T @ wanted(levels).double()).float()
+    told = embedder.time_embedder.linear_2
+    told.weight[channels], told.bias[channels] = solution[:-1], solution[-1]
 
 
 def _tokens(latent: torch.Tensor) -> torch.Tensor:
@@ -167,6 +193,22 @@ def _count(attention: WanAttention, spread: float, clocks: tuple[tuple[int, floa
     for head in range(len(clocks)):
         attention.to_v.weight[head * size, MASKS] = spread / 4
         attention.to_out[0].weight[CLOCKS + len(FIRST_CLOCKS) + head, head * size] = 1
+
+
+def _find_light(attention: WanAttention, spread: float, tints: torch.Tensor) -> None:
+    """Two heads that see all tokens alike: the mean colour of the noisy clip, less that of the given picture, into FOUND.
+
+    Attention reads the noisy latent 1 / (1 − σ) times larger, as large as the clip in it would be alone.
+    """
+    size = attention.inner_dim // attention.heads
+    heads.install(attention, [heads.Head({}, {}, heads.AVOID), heads.Head({}, {}, -heads.AVOID)], MASKS, spread)
+    colours = torch.linalg.pinv(tints).T.repeat_interleave(PATCH[1] * PATCH[2], dim=1) / (PATCH[1] * PATCH[2])
+    for head, (source, sign) in enumerate(((NOISE, 1), (IMAGE, -1))):
+        rows = slice(head * size, head * size + COLOURS)
+        attention.to_v.weight[rows, source : source + PATCH_VALUES] = spread * colours
+        attention.to_out[0].weight[FOUND : FOUND + COLOURS, rows] = sign * torch.eye(COLOURS)
+    # What the layer norm has subtracted is given back by a channel that is zero so far and that attention reads as much larger.
+    attention.to_v.weight[:COLOURS, FOUND] = -spread * colours.sum(1)
 
 
 def _turn(ffn: Any, spread: float) -> None:

@@ -139,21 +139,26 @@ def _flash(s: Scene, t: int, moved: Pixels) -> Pixels:
 
 
 BURSTS = (
-    (0.3, 0.3, 1.6, (1.0, 0.5, 0.3)),
-    (0.7, 0.25, 3.7, (0.4, 0.7, 1.0)),
-    (0.5, 0.5, 5.2, (1.0, 0.9, 0.4)),
+    (0.3, 0.3, 1.6, (1.0, 0.15, -0.3)),
+    (0.7, 0.25, 3.7, (-0.3, 0.45, 1.0)),
+    (0.5, 0.5, 5.2, (0.8, 0.8, -0.5)),
 )
-"""Where bursts open, as shares of width and height, how many beats after the start, and their colours."""
+"""Where bursts open, as shares of width and height, how many beats after the start, and their colours: what they take from
+the other colours lets them be seen before a bright sky as well."""
+DUSK, CORE, GLOW, REACH, SWELLING = 45.0, 130.0, 230.0, 0.16, 0.3
+"""Levels by which the picture darkens; of a burst's white middle and of its colour; its radius as a share of the picture,
+and the share by which that grows within a beat."""
 
 
 def _bursts(s: Scene, t: int, moved: Pixels) -> Pixels:
-    """Balls of coloured light that open and fade over the picture, in turn."""
+    """Dusk falls within eight frames; balls of coloured light open, swell and fade over the picture, in turn."""
     height, width = s.picture.shape[:2]
-    light = np.zeros_like(moved)
+    light = np.full_like(moved, -DUSK * min(1.0, t / 8))
     for across, down, delay, colour in BURSTS:
-        distance = np.hypot((s.x / width - across), (s.y / height - down))
-        ball = np.exp(-((distance / 0.16) ** 2))[..., None]
-        light += 220 * _pulse(t, delay) * ball * np.array(colour, np.float32)
+        age = (t / BEAT - delay + math.pi) % (2 * math.pi) - math.pi
+        distance = np.hypot((s.x / width - across), (s.y / height - down)) / (REACH * (1 + SWELLING * age))
+        core, ball = (np.exp(-(np.square(distance / part)))[..., None] for part in (0.5, 1.0))
+        light += _pulse(t, delay) * (CORE * core + GLOW * ball * np.array(colour, np.float32))
     return np.asarray(moved + light)
 
 

@@ -39,6 +39,7 @@ TRAINING: dict[str, tuple[str, ...]] = {
     "gentle": (
         "gentle movement", "subtle motion", "Beautiful scene with gentle movement", "comes alive softly", "slight movement",
         "breathing life into the picture", "soft, slow motion", DEFAULT_PROMPT, "moves naturally",
+        "moves very softly", "a softly moving picture",
     ),
     "pan_left": _pan("left"),
     "pan_right": _pan("right"),
@@ -71,14 +72,17 @@ TRAINING: dict[str, tuple[str, ...]] = {
     ),
     "sway": (
         "sway", "sways gently", "swaying in the wind", "swings from side to side", "rocking back and forth", "swaying",
-        "the leaves sway in the breeze", "sways left and right", "leans from side to side", "wobbles softly",
+        "the leaves sway in the breeze", "sways left and right", "leans from side to side", "wobbles softly", "the branches sway",
+        "trees sway in a light wind", "the tall grass sways softly", "flowers nod softly in the breeze", "bends softly in the wind",
+        "swings softly", "swings to and fro", "rocks from side to side", "moves from one side to the other", "a swaying tree",
+        "sways in the wind", "the wind rocks it softly", "the plant sways", "it sways a little", "the boat rocks in the wind",
     ),
     "wave": (
         "waving", "waves a hand", "waves enthusiastically", "waving hello", "waves goodbye", "greets with a wave",
         "hand waving", "energetic waving", *_samples("character-animation"),
     ),
     "ripple": (
-        "ripple", "ripples", "rippling water", "flowing", "flowing water", "the water flows", "waves on the sea", "undulating",
+        "ripple", "ripples", "ripples softly", "ripples in the wind", "rippling water", "flowing", "flowing water", "the water flows", "waves on the sea", "undulating",
         "like a flag in the wind", "the surface ripples", "flowing fabric", "a flowing river", "liquid motion",
         "it ripples", "ripples like cloth", "flows like silk", "a banner flutters and flows",
     ),
@@ -97,16 +101,25 @@ TRAINING: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
-    "static": ("the person stays motionless, no movement at all", "a calm, completely static portrait", "nothing in the picture moves"),
-    "pan_left": ("the camera slowly pans to the left", "smooth camera slide left", "view moves left"),
-    "pan_right": ("the camera slowly pans to the right", "smooth camera slide right", "view moves right"),
-    "pan_up": ("the camera slowly tilts up to the sky", "smooth pan up", "view moves up"),
-    "pan_down": ("the camera slowly tilts down to the ground", "smooth pan down", "view moves down"),
-    "zoom_in": ("the camera slowly zooms in on the face", "a smooth push in", "zoom closer"),
-    "zoom_out": ("the camera slowly zooms out", "a smooth pull back", "zoom away from the scene"),
-    "rotate_cw": ("slow clockwise rotation", "the image is rotating clockwise"),
-    "rotate_ccw": ("slow counterclockwise rotation", "the image is rotating anticlockwise"),
-    "sway": ("the tree sways softly in the wind", "it swings gently side to side"),
-    "ripple": ("the flag ripples and flows", "gentle ripples on the water"),
-    "shake": ("the handheld camera shakes hard", "everything trembles and shakes"),
+    "static": (
+        "the person stays motionless, no movement at all", "a calm, completely static portrait", "nothing in the picture moves",
+        "the scene is perfectly still",
+    ),
+    "pan_left": ("the camera slowly pans to the left", "smooth camera slide left", "view moves left", "the shot travels left"),
+    "pan_right": ("the camera slowly pans to the right", "smooth camera slide right", "view moves right", "the shot travels right"),
+    "pan_up": ("the camera slowly tilts up to the sky", "smooth pan up", "view moves up", "the shot travels up"),
+    "pan_down": ("the camera slowly tilts down to the ground", "smooth pan down", "view moves down", "the shot travels down"),
+    "zoom_in": ("the camera slowly zooms in on the face", "a smooth push in", "zoom closer", "the shot closes in on the eyes"),
+    "zoom_out": ("the camera slowly zooms out", "a smooth pull back", "zoom away from the scene", "the shot pulls out wide"),
+    "rotate_cw": ("slow clockwise rotation", "the image is rotating clockwise", "the shot rolls clockwise", "a clockwise turn of the frame"),
+    "rotate_ccw": (
+        "slow counterclockwise rotation", "the image is rotating anticlockwise", "the shot rolls counterclockwise",
+        "an anticlockwise turn of the frame",
+    ),
+    "sway": (
+        "the tree sways softly in the wind", "it swings gently side to side", "the lantern swings back and forth",
+        "the reeds are swaying lightly",
+    ),
+    "ripple": ("the flag ripples and flows", "gentle ripples on the water", "ripples run over the cloth", "the stream flows by"),
+    "shake": ("the handheld camera shakes hard", "everything trembles and shakes", "a very shaky camera", "the ground is shaking"),
 }  # fmt: skip

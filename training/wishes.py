@@ -33,7 +33,13 @@ SHAPES = (
 BATCH, STEPS, RATE = 2048, 6000, 1.5e-3
 LEAST_MOVE, OFTEN = 0.1, 6
 CLEARNESS, UNCLEAR = (0.6, 1.1), 0.05
-LIGHT_STEPS, CLIP = 3000, 0.02
+LIGHT_STEPS, CLIP = 6000, 0.02
+DARK = 110.0
+"""The grey, in levels, that light falls on to be measured: dusk does not make it black."""
+NONE, LEAST_BEGUN, NOISIEST, MOVED_COLOUR = 0.7, 0.25, (0.3, 0.9), 0.1
+"""Of light begun by the high-noise expert: how often there is none against some; the share that is nothing yet, and that less
+than all which is all; between which noise levels it is looked for; the picture's own change of colour as it moves, in units of
+initial.TINT."""
 BEARINGS, OFF = 14, 10_000.0
 LIT = (3, 5, 6)
 SCALING, EVALUATION = 10**6, range(10**6 + 1, 10**6 + 21)
@@ -279,7 +285,7 @@ def _write(
 ) -> None:
     """Put a trained pair of layers into a block's feed-forward.
 
-    The inner one's inputs are numbered as in `Knowledge.batch`, followed by the hidden channels; the outer one writes to
+    The inner one's inputs are numbered as in `Knowledge.batch`, followed by the hidden and the found channels; the outer one writes to
     the given channels.
     """
     ffn, spread = model.blocks[block].ffn, initial.layer_norm_spread(model)
@@ -289,6 +295,7 @@ def _write(
         torch.arange(initial.PLACES, initial.TURNS), torch.full((4,), -1),
         torch.arange(initial.WISH, initial.WISH + initial.MOTIONS),
         torch.arange(initial.HIDDEN, initial.HIDDEN + initial.HIDDEN_COUNT),
+        torch.arange(initial.FOUND, initial.FOUND + initial.COLOURS),
     ])[reads]  # fmt: skip
     at_border = weight[:, columns < 0] @ border_cues(model)
     into.weight.zero_()
@@ -339,44 +346,71 @@ def _descend(parameters: list[torch.Tensor], loss_of: Callable[[int], torch.Tens
 
 @torch.no_grad()
 def _lights(coder: AutoencoderKLWan, motion: str, height: int, width: int, frames: int) -> torch.Tensor:
-    """What the motion's light adds to the normalised latents, (frames · rows · columns, 64): the encoder is linear."""
-    rows = frames * (height // 2) * (width // 2)
+    """What the motion's light adds, (frames · rows · columns, 64 + 4): to the normalised latents, the encoder is linear;
+    and, the same in every row, to the mean of red, green and blue in units of initial.TINT levels; how many latent places
+    the clip has beside the given frame."""
+    rows, places = frames * (height // 2) * (width // 2), torch.tensor([(frames - 1.0) * height * width])
     if motion not in motions.LIGHTS:
-        return torch.zeros(rows, initial.PATCH_VALUES)
+        return torch.cat([torch.zeros(initial.PATCH_VALUES + initial.COLOURS), places]).expand(rows, -1)
     setting = motions.scene(np.zeros((8 * height, 8 * width, 3), np.uint8))
-    dark = np.full((8 * height, 8 * width, 3), 60, np.float32)
-    lit = [np.clip(motions.LIGHTS[motion](setting, 4 * t, dark), 0, 255) for t in range(frames)]
-    latents = experts.encode_clip(coder, np.stack(lit)) - experts.encode_clip(coder, dark[None])
-    return shifts.tokens(latents).flatten(0, 2)
+    dark = np.full((8 * height, 8 * width, 3), DARK, np.float32)
+    lit = np.stack([np.clip(motions.LIGHTS[motion](setting, 4 * t, dark), 0, 255) for t in range(frames)])
+    latents = experts.encode_clip(coder, lit) - experts.encode_clip(coder, dark[None])
+    colour = torch.from_numpy((lit[1:] - dark).mean((0, 1, 2)) / initial.TINT).float()
+    return torch.cat([shifts.tokens(latents).flatten(0, 2), torch.cat([colour, places]).expand(rows, -1)], dim=1)
 
 
-def learn_lights(model: WanTransformer3DModel, coder: AutoencoderKLWan, knowledge: Knowledge, log: Path) -> float:
-    """Train the feed-forwards of LIT blocks, as one layer, to add light; returns the share of it they miss."""
+def _as_found(light: torch.Tensor, tints: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the low-noise expert finds of `light` (rows, 68) in noisy clips, FOUND's (rows, 3), and what it then has to draw."""
+    drawn = torch.Generator().manual_seed(seed)
+    begun = torch.rand(len(light), 1, generator=drawn) * (1 + NONE) - NONE
+    begun = begun.clamp(min=0)
+    level = torch.empty(len(light), 1).uniform_(*NOISIEST, generator=drawn)
+    noise = torch.randn(len(light), len(tints.T), generator=drawn) * level / (1 - level) / light[:, -1:].sqrt()
+    moved = torch.randn(len(light), initial.COLOURS, generator=drawn) * MOVED_COLOUR
+    found = begun * light[:, -1 - initial.COLOURS : -1] + noise @ torch.linalg.pinv(tints) + moved
+    return found, light[:, : initial.PATCH_VALUES] * ((begun - LEAST_BEGUN) / (1 - 2 * LEAST_BEGUN)).clamp(0, 1)
+
+
+def learn_lights(
+    model: WanTransformer3DModel, coder: AutoencoderKLWan, knowledge: Knowledge, log: Path, *, finds: bool
+) -> float:
+    """Train the feed-forwards of LIT blocks, as one layer, to add light; returns the share of it they miss.
+
+    With `finds`, only as far as the noisy clip has it already (see `initial._find_light`).
+    """
     targets = {motion: torch.cat([_lights(coder, motion, *shape) for shape in SHAPES]) for motion in wording.MOTIONS}
     torch.manual_seed(6)
-    width = model.config.ffn_dim
-    inner, outer = (
-        _layer(width * len(LIT), BEARINGS + initial.MOTIONS),
-        _layer(initial.PATCH_VALUES, width * len(LIT), 0.0),
-    )
-    mean, size = _scale(knowledge.batch(targets, SCALING)[0])
+    width, tints = model.config.ffn_dim, experts.tints(coder)
+    known = torch.arange(BEARINGS + initial.MOTIONS)
+    if finds:
+        known = torch.cat([known, len(known) + initial.HIDDEN_COUNT + torch.arange(initial.COLOURS)])
+    inner, outer = _layer(width * len(LIT), len(known)), _layer(initial.PATCH_VALUES, width * len(LIT), 0.0)
+
+    def batch(seed: int, often: tuple[str, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, light = knowledge.batch(targets, seed, often)
+        if not finds:
+            return rows, light[:, : initial.PATCH_VALUES]
+        found, wanted = _as_found(light, tints, seed)
+        return torch.cat([rows, found], dim=1), wanted
+
+    mean, size = _scale(batch(SCALING)[0])
 
     def error(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         rows = (rows - mean) / size
         return (torch.nn.functional.linear(_hidden(rows, *inner), *outer) - wanted).square().mean()
 
     lit = tuple(motions.LIGHTS)
-    _descend([*inner, *outer], lambda step: error(*knowledge.batch(targets, step, lit)), LIGHT_STEPS, log)
+    _descend([*inner, *outer], lambda step: error(*batch(step, lit)), LIGHT_STEPS, log)
     with torch.no_grad():
-        batches = [knowledge.batch(targets, seed) for seed in EVALUATION]
-        left = sum(float(error(*batch)) for batch in batches) / sum(
+        batches = [batch(seed) for seed in EVALUATION]
+        left = sum(float(error(*rows)) for rows in batches) / sum(
             float(wanted.square().mean()) for _, wanted in batches
         )
         _unscale(inner, mean, size)
-        everything = torch.arange(BEARINGS + initial.MOTIONS)
         noise = torch.arange(initial.NOISE, initial.NOISE + initial.PATCH_VALUES)
         for number, block in enumerate(LIT):
             part = slice(number * width, (number + 1) * width)
             bias = -outer[1] if number == 0 else torch.zeros_like(outer[1])
-            _write(model, block, ((inner[0][part], inner[1][part]), everything), ((-outer[0][:, part], bias), noise))
+            _write(model, block, ((inner[0][part], inner[1][part]), known), ((-outer[0][:, part], bias), noise))
     return left**0.5

@@ -15,6 +15,7 @@ SUBJECTS = (
     "a robot", "a bowl of fruit", "a sailing boat", "a forest path", "a dog on the grass", "the astronaut", "flowers in a vase",
     "a castle", "a coffee cup", "a soldier", "a dancer", "the girl with the hat", "a red car", "an abstract painting",
     "a rocket", "a portrait of a boy", "the market square", "a field of wheat", "a cartoon character", "a temple in China",
+    "the tree", "tall grass", "a flag", "the curtain", "a lantern", "the reeds by the lake",
 )  # fmt: skip
 SETTINGS = (
     "in soft natural light", "at sunset", "in the rain", "in bright sunlight", "under a cloudy sky", "in a studio",
@@ -45,6 +46,7 @@ NEVER = tuple(phrase for held_out in HELD_OUT.values() for phrase in held_out)
 SHAPES = (
     "{m}",
     "{m}.",
+    "{s} {m}",
     "{s}, {m}",
     "{o}{s}. {M}.",
     "{o}{s} {e}, {m}",

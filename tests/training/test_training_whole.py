@@ -61,7 +61,7 @@ class Cut(Exception):
 def test_a_training_that_was_cut_off_ends_as_one_that_was_not(few_steps, monkeypatch, tmp_path):
     whole = train(monkeypatch, tmp_path / "whole", tmp_path / "made")
     save, descend = state.Trainer.save, torch.optim.Adam.step
-    for phase in ("vae-images", "text", "moves", "lights", "vae-clips", "vae-long", "vae-first"):
+    for phase in ("vae-images", "text", "moves", "lights-low", "vae-clips", "vae-long", "vae-first"):
 
         def cut(trainer, phase=phase):
             save(trainer)
@@ -75,7 +75,7 @@ def test_a_training_that_was_cut_off_ends_as_one_that_was_not(few_steps, monkeyp
             return descend(optimizer, *arguments, **more)
 
         with monkeypatch.context() as patch:
-            if phase in ("moves", "lights"):
+            if phase in ("moves", "lights-low"):
                 patch.setattr(torch.optim.Adam, "step", stop)
             else:
                 patch.setattr(state.Trainer, "save", cut)
