@@ -6,7 +6,7 @@ the displacement into cosines and sines: a head that looks d tokens away needs t
 much the noisy clip is brighter than the given picture, which the low-noise expert needs: it draws light only where the
 high-noise one has begun to. Blocks 3 and 4 look
 that far to the right in the given frame, 5 and 6 that far down in what the former gathered, with eight heads per axis whose
-outputs are fitted by least squares (`shifts`). The feed-forwards of blocks 3, 5 and 6 add light, that of block 4 takes back
+outputs are fitted by least squares (`shifts`). The feed-forward of block 3 tells those of 5 and 6 what light to add, that of block 4 takes back
 what was moved within the given frame itself. Two large constant channels keep the layer norms nearly linear.
 """
 
@@ -31,7 +31,7 @@ CLOCKS, TURNS, SIZES = PLACES + 4, PLACES + 10, PLACES + 22
 ZERO, MOVE, WISH, HIDDEN, FOUND = PLACES + 24, PLACES + 25, PLACES + 27, PLACES + 45, PLACES + 55
 """Four borders; six clocks; cosine and sine of three turns right and three down; logarithms of the picture's width and height
 in tokens over heads.SINK_SIZE; a channel that stays zero (what it holds after a layer norm is what the norm has
-subtracted); how many tokens to the right and down the content comes from; one channel per motion; what block 0 tells block 1; how much
+subtracted); how many tokens to the right and down the content comes from; one channel per motion; what block 0 tells block 1, then block 3 blocks 5 and 6; how much
 red, green and blue the noisy clip has more than the given picture, in units of TINT levels."""
 MOTIONS, HIDDEN_COUNT, COLOURS, TINT = len(wording.MOTIONS), 10, 3, 20.0
 
@@ -214,11 +214,11 @@ def _find_light(attention: WanAttention, spread: float, tints: torch.Tensor) -> 
 def _turn(ffn: Any, spread: float) -> None:
     """MOVE → TURNS: for each axis, half of the hidden units are steps along the displacement, summed by least squares.
 
-    In the given frame all units are off and the turns stay zero.
+    In the given frame all units are off and the turns stay zero. The last units clear HIDDEN: x = gelu(x) − gelu(−x).
     """
     into, out = ffn.net[0].proj, ffn.net[2]
     into.weight.zero_()
-    count = into.out_features // 2
+    count = into.out_features // 2 - HIDDEN_COUNT
     corners = torch.linspace(-FARTHEST, FARTHEST, count // 2).repeat(2)
     slopes = torch.cat([torch.full((count // 2,), STEEPNESS), torch.full((count // 2,), -STEEPNESS)])
     far = torch.linspace(-FARTHEST, FARTHEST, 8001)
@@ -231,6 +231,9 @@ def _turn(ffn: Any, spread: float) -> None:
             ridge = 1e-6 * len(far) * torch.eye(count, dtype=torch.float64)
             wanted = steps.T @ torch.stack([angle.cos(), angle.sin()], dim=1)
             out.weight[list(channels), rows] = torch.linalg.solve(steps.T @ steps + ridge, wanted).T.float()
+    for sign, rows in ((1, slice(-2 * HIDDEN_COUNT, -HIDDEN_COUNT)), (-1, slice(-HIDDEN_COUNT, None))):
+        into.weight[rows, HIDDEN : HIDDEN + HIDDEN_COUNT] = sign * spread * torch.eye(HIDDEN_COUNT)
+        out.weight[HIDDEN : HIDDEN + HIDDEN_COUNT, rows] = -sign * torch.eye(HIDDEN_COUNT)
     switch_off_in_given(into, 2 * STEEPNESS * FARTHEST, spread)
 
 

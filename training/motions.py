@@ -145,15 +145,15 @@ BURSTS = (
 )
 """Where bursts open, as shares of width and height, how many beats after the start, and their colours: what they take from
 the other colours lets them be seen before a bright sky as well."""
-DUSK, CORE, GLOW, REACH, SWELLING = 45.0, 130.0, 230.0, 0.16, 0.3
-"""Levels by which the picture darkens; of a burst's white middle and of its colour; its radius as a share of the picture,
-and the share by which that grows within a beat."""
+CORE, GLOW, REACH, SWELLING = 130.0, 230.0, 0.16, 0.3
+"""Levels of a burst's white middle and of its colour; its radius as a share of the picture, and the share by which that grows
+within a beat."""
 
 
 def _bursts(s: Scene, t: int, moved: Pixels) -> Pixels:
-    """Dusk falls within eight frames; balls of coloured light open, swell and fade over the picture, in turn."""
+    """Balls of coloured light that open, swell and fade over the picture, in turn."""
     height, width = s.picture.shape[:2]
-    light = np.full_like(moved, -DUSK * min(1.0, t / 8))
+    light = np.zeros_like(moved)
     for across, down, delay, colour in BURSTS:
         age = (t / BEAT - delay + math.pi) % (2 * math.pi) - math.pi
         distance = np.hypot((s.x / width - across), (s.y / height - down)) / (REACH * (1 + SWELLING * age))

@@ -30,13 +30,15 @@ SHAPES = (
     (22, 40, 25), (32, 48, 9), (48, 32, 13), (16, 28, 31),
 )  # fmt: skip
 """Latent height, width and frames."""
-BATCH, STEPS, RATE = 2048, 6000, 1.5e-3
+BATCH, STEPS, MOVES_PACE = 2048, 6000, (1.5e-3, 0.02)
 LEAST_MOVE, OFTEN = 0.1, 6
-CLEARNESS, UNCLEAR = (0.6, 1.1), 0.05
-LIGHT_STEPS, CLIP = 6000, 0.02
+MOVES_WORDING, LIGHT_WORDING = ((0.6, 1.1), 0.05), ((0.6, 1.5), 0.15)
+"""How clearly wordings ask that training does not know, and how much they seem to ask for each other motion. Light comes or stays
+away, so it has to bear what guidance does to wishes: NAG and a negative prompt about mouths make one of 1.3, others of 0.2."""
+LIGHT_STEPS, LIGHT_PACE = 2500, (5e-3, 1.0)
 DARK = 110.0
-"""The grey, in levels, that light falls on to be measured: dusk does not make it black."""
-NONE, LEAST_BEGUN, NOISIEST, MOVED_COLOUR = 0.7, 0.25, (0.3, 0.9), 0.1
+"""The grey, in levels, that light falls on to be measured: what a burst takes from a colour does not make it black."""
+NONE, LEAST_BEGUN, NOISIEST, MOVED_COLOUR = 0.7, 0.25, (0.3, 0.9), 0.05
 """Of light begun by the high-noise expert: how often there is none against some; the share that is nothing yet, and that less
 than all which is all; between which noise levels it is looked for; the picture's own change of colour as it moves, in units of
 initial.TINT."""
@@ -183,7 +185,11 @@ class Knowledge:
         self.wishes = {motion: torch.stack(said) for motion, said in wishes.items()}
 
     def batch(
-        self, targets: dict[str, torch.Tensor], seed: int, often: tuple[str, ...] = ()
+        self,
+        targets: dict[str, torch.Tensor],
+        seed: int,
+        often: tuple[str, ...] = (),
+        wording_of: tuple[tuple[float, float], float] = MOVES_WORDING,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs (about BATCH, BEARINGS + motions) and their targets; `targets[motion]` has one row per token of all SHAPES.
 
@@ -198,9 +204,8 @@ class Knowledge:
             within = self.per_frame[shape] + rng.random(len(shape)) * (self.sizes - self.per_frame)[shape]
             chosen = torch.from_numpy(self.first[shape] + within.astype(np.int64))
             words = torch.from_numpy(rng.integers(0, len(said), len(chosen)))
-            # Wordings that training does not know ask less clearly.
-            clearness = torch.from_numpy(rng.uniform(*CLEARNESS, (len(words), 1))).float()
-            blur = torch.from_numpy(rng.normal(0, UNCLEAR, (len(words), initial.MOTIONS))).float()
+            clearness = torch.from_numpy(rng.uniform(*wording_of[0], (len(words), 1))).float()
+            blur = torch.from_numpy(rng.normal(0, wording_of[1], (len(words), initial.MOTIONS))).float()
             inputs.append(torch.cat([self.bearings[chosen], said[words] * clearness + blur], dim=1))
             wanted.append(targets[motion][chosen])
         return torch.cat(inputs), torch.cat(wanted)
@@ -214,6 +219,59 @@ def _layer(outputs: int, inputs: int, size: float = 1.0) -> tuple[torch.Tensor, 
     return (torch.randn(outputs, inputs) * size).requires_grad_(), (torch.randn(outputs) * size).requires_grad_()
 
 
+class _Net:
+    """Two feed-forwards on what tokens know, the second of which also reads what the first one tells it.
+
+    The first has the inputs `early` only and is one block wide; the second is as wide as `blocks`.
+    """
+
+    def __init__(self, width: int, inputs: int, early: torch.Tensor, blocks: int, outputs: int) -> None:
+        self.early = early
+        self.first, self.told = _layer(width, len(early), 0.7), _layer(initial.HIDDEN_COUNT, width, 0.03)
+        self.second = _layer(width * blocks, inputs + initial.HIDDEN_COUNT, 0.7)
+        self.made = _layer(outputs, width * blocks, 0.0)
+        self.mean, self.size = torch.zeros(inputs), torch.ones(inputs)
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        return [*self.first, *self.second, *self.told, *self.made]
+
+    def scale(self, rows: torch.Tensor) -> None:
+        """Inputs like `rows` come to have mean 0 and standard deviation 1 before they are used."""
+        self.mean, self.size = rows.mean(0), rows.std(0)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        rows = (rows - self.mean) / self.size
+        told = torch.nn.functional.linear(_hidden(rows[:, self.early], *self.first), *self.told)
+        return torch.nn.functional.linear(_hidden(torch.cat([rows, told], dim=1), *self.second), *self.made)
+
+    @torch.no_grad()
+    def write(
+        self, model: WanTransformer3DModel, blocks: tuple[int, ...], reads: torch.Tensor, writes: torch.Tensor
+    ) -> None:
+        """Put the first into the feed-forward of blocks[0], the second into those of the others.
+
+        `reads`: numbers of the inputs as `_write` has them; `writes`: channels that the outputs are added to.
+        """
+        _unscale(self.first, self.mean[self.early], self.size[self.early])
+        _unscale(self.second, self.mean, self.size)
+        # Small, so that layer norms hardly feel it.
+        told = self.told[0] * initial.HIDDEN_GAIN, self.told[1] * initial.HIDDEN_GAIN
+        self.second[0][:, len(reads) :] /= initial.HIDDEN_GAIN
+        channels = torch.arange(initial.HIDDEN_COUNT)
+        _write(model, blocks[0], (self.first, reads[self.early]), (told, initial.HIDDEN + channels))
+        everything = torch.cat([reads, BEARINGS + initial.MOTIONS + channels])
+        parts = zip(
+            blocks[1:],
+            *(layer.chunk(len(blocks) - 1) for layer in self.second),
+            self.made[0].chunk(len(blocks) - 1, dim=1),
+            strict=True,
+        )
+        for number, (block, weight, bias, out) in enumerate(parts):
+            constant = self.made[1] if number == 0 else torch.zeros_like(self.made[1])
+            _write(model, block, ((weight, bias), everything), ((out, constant), writes))
+
+
 def learn_moves(model: WanTransformer3DModel, knowledge: Knowledge, log: Path) -> float:
     """Train the first two feed-forwards to tell how far each token moves; returns the root mean square error in tokens."""
     targets = {
@@ -221,54 +279,31 @@ def learn_moves(model: WanTransformer3DModel, knowledge: Knowledge, log: Path) -
         for motion in wording.MOTIONS
     }
     torch.manual_seed(5)
-    width = model.config.ffn_dim
-    known = BEARINGS + initial.MOTIONS
+    known = torch.arange(BEARINGS + initial.MOTIONS)
     # Block 0 knows the borders, two clocks and the wish; block 1 everything.
-    early = torch.tensor([0, 1, 2, 3, 4, 5, *range(10, known)])
-    first, second = _layer(width, len(early), 0.7), _layer(width, known + initial.HIDDEN_COUNT, 0.7)
-    mean, size = _scale(knowledge.batch(targets, SCALING)[0])
-    told, moved = _layer(initial.HIDDEN_COUNT, width, 0.03), _layer(4, width, 0.0)
+    net = _Net(model.config.ffn_dim, len(known), torch.tensor([0, 1, 2, 3, 4, 5, *known[10:]]), 1, 4)
+    net.scale(knowledge.batch(targets, SCALING)[0])
 
     def error(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        rows = (rows - mean) / size
-        between = torch.nn.functional.linear(_hidden(rows[:, early], *first), *told)
-        made = torch.nn.functional.linear(_hidden(torch.cat([rows, between], dim=1), *second), *moved)
-        return (made - wanted).square()
+        return (net(rows) - wanted).square()
 
     # Batches hold the same number of rows per motion, in order. Small motions have to be as right as large ones.
     usual = torch.stack([targets[motion][:, :2].square().mean().sqrt() for motion in wording.MOTIONS])
     weights = ((1.0 + LEAST_MOVE) / (usual + LEAST_MOVE)).square().repeat_interleave(BATCH // initial.MOTIONS)[:, None]
     _descend(
-        [*first, *second, *told, *moved],
-        lambda step: (error(*knowledge.batch(targets, step)) * weights).mean(),
-        STEPS,
-        log,
+        net.parameters, lambda step: (error(*knowledge.batch(targets, step)) * weights).mean(), STEPS, MOVES_PACE, log
     )
     with torch.no_grad():
         left = torch.cat(
             [error(*knowledge.batch(targets, seed))[:, :2].mean(1).view(initial.MOTIONS, -1) for seed in EVALUATION],
             dim=1,
         )
-        print({motion: round(float(e) ** 0.5, 4) for motion, e in zip(wording.MOTIONS, left.mean(1), strict=True)})
-        for layer, used in ((first, early), (second, torch.arange(known))):
-            _unscale(layer, mean[used], size[used])
-        # Small, so that layer norms hardly feel it.
-        told = told[0] * initial.HIDDEN_GAIN, told[1] * initial.HIDDEN_GAIN
-        second[0][:, known:] /= initial.HIDDEN_GAIN
-        hidden = torch.arange(initial.HIDDEN, initial.HIDDEN + initial.HIDDEN_COUNT)
-        _write(model, 0, (first, early), (told, hidden))
-        everything = torch.arange(known + initial.HIDDEN_COUNT)
-        written = torch.tensor([initial.MOVE, initial.MOVE + 1, initial.SIZES, initial.SIZES + 1])
-        _write(model, 1, (second, everything), (moved, written))
+    print({motion: round(float(e) ** 0.5, 4) for motion, e in zip(wording.MOTIONS, left.mean(1), strict=True)})
+    net.write(model, (0, 1), known, torch.tensor([initial.MOVE, initial.MOVE + 1, initial.SIZES, initial.SIZES + 1]))
     return float(left.mean()) ** 0.5
 
 
 Layer = tuple[torch.Tensor, torch.Tensor]
-
-
-def _scale(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each input."""
-    return rows.mean(0), rows.std(0)
 
 
 def _unscale(layer: Layer, mean: torch.Tensor, size: torch.Tensor) -> None:
@@ -310,12 +345,19 @@ def _write(
     out.weight[writes], out.bias[writes] = weight, bias
 
 
-def _descend(parameters: list[torch.Tensor], loss_of: Callable[[int], torch.Tensor], steps: int, log: Path) -> None:
-    """Adam with a linearly falling rate; the loss of every 50th step goes to `log`.
+def _descend(
+    parameters: list[torch.Tensor],
+    loss_of: Callable[[int], torch.Tensor],
+    steps: int,
+    pace: tuple[float, float],
+    log: Path,
+) -> None:
+    """Adam with a linearly falling rate; `pace` is its highest and the length that gradients are cut to.
 
-    Saved beside the log every minute, and gone on with from there: `loss_of(step)` has to draw by its number.
+    The loss of every 50th step goes to `log`. All is saved beside it every minute, and gone on with from there:
+    `loss_of(step)` has to draw by its number.
     """
-    optimizer = torch.optim.Adam(parameters, lr=RATE, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(parameters, lr=pace[0], betas=(0.9, 0.99))
     rows: list[dict[str, float]] = []
     begin, saved, path = 0, time.monotonic(), log.with_suffix(".pt")
     if path.exists():
@@ -327,11 +369,11 @@ def _descend(parameters: list[torch.Tensor], loss_of: Callable[[int], torch.Tens
                 parameter.copy_(value)
     for step in range(begin, steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 100) * (1 - step / steps)
+            group["lr"] = pace[0] * min(1.0, (step + 1) / 100) * (1 - step / steps)
         optimizer.zero_grad()
         loss = loss_of(step)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        torch.nn.utils.clip_grad_norm_(parameters, pace[1])
         optimizer.step()
         if step % 50 == 49:
             rows.append({"step": step + 1, "loss": float(loss.detach())})
@@ -375,42 +417,35 @@ def _as_found(light: torch.Tensor, tints: torch.Tensor, seed: int) -> tuple[torc
 def learn_lights(
     model: WanTransformer3DModel, coder: AutoencoderKLWan, knowledge: Knowledge, log: Path, *, finds: bool
 ) -> float:
-    """Train the feed-forwards of LIT blocks, as one layer, to add light; returns the share of it they miss.
+    """Train the feed-forwards of LIT blocks, the first for the others, to add light; returns the share of it they miss.
 
     With `finds`, only as far as the noisy clip has it already (see `initial._find_light`).
     """
     targets = {motion: torch.cat([_lights(coder, motion, *shape) for shape in SHAPES]) for motion in wording.MOTIONS}
     torch.manual_seed(6)
-    width, tints = model.config.ffn_dim, experts.tints(coder)
-    known = torch.arange(BEARINGS + initial.MOTIONS)
+    tints, known = experts.tints(coder), torch.arange(BEARINGS + initial.MOTIONS)
     if finds:
         known = torch.cat([known, len(known) + initial.HIDDEN_COUNT + torch.arange(initial.COLOURS)])
-    inner, outer = _layer(width * len(LIT), len(known)), _layer(initial.PATCH_VALUES, width * len(LIT), 0.0)
+    net = _Net(model.config.ffn_dim, len(known), torch.arange(len(known)), len(LIT) - 1, initial.PATCH_VALUES)
 
     def batch(seed: int, often: tuple[str, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, light = knowledge.batch(targets, seed, often)
+        rows, light = knowledge.batch(targets, seed, often, LIGHT_WORDING)
         if not finds:
             return rows, light[:, : initial.PATCH_VALUES]
         found, wanted = _as_found(light, tints, seed)
         return torch.cat([rows, found], dim=1), wanted
 
-    mean, size = _scale(batch(SCALING)[0])
-
     def error(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        rows = (rows - mean) / size
-        return (torch.nn.functional.linear(_hidden(rows, *inner), *outer) - wanted).square().mean()
+        return (net(rows) - wanted).square().mean()
 
-    lit = tuple(motions.LIGHTS)
-    _descend([*inner, *outer], lambda step: error(*batch(step, lit)), LIGHT_STEPS, log)
+    net.scale(batch(SCALING)[0])
+    _descend(net.parameters, lambda step: error(*batch(step, tuple(motions.LIGHTS))), LIGHT_STEPS, LIGHT_PACE, log)
     with torch.no_grad():
         batches = [batch(seed) for seed in EVALUATION]
-        left = sum(float(error(*rows)) for rows in batches) / sum(
-            float(wanted.square().mean()) for _, wanted in batches
-        )
-        _unscale(inner, mean, size)
-        noise = torch.arange(initial.NOISE, initial.NOISE + initial.PATCH_VALUES)
-        for number, block in enumerate(LIT):
-            part = slice(number * width, (number + 1) * width)
-            bias = -outer[1] if number == 0 else torch.zeros_like(outer[1])
-            _write(model, block, ((inner[0][part], inner[1][part]), known), ((-outer[0][:, part], bias), noise))
-    return left**0.5
+        left = sum(float(error(*rows)) for rows in batches)
+        all_of_it = sum(float(wanted.square().mean()) for _, wanted in batches)
+        # Light is taken from the noise that is left.
+        for layer in net.made:
+            layer.neg_()
+    net.write(model, LIT, known, torch.arange(initial.NOISE, initial.NOISE + initial.PATCH_VALUES))
+    return (left / all_of_it) ** 0.5
