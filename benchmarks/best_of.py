@@ -2,7 +2,8 @@
 
 Eight photos, each with the five prompt presets: 40 jobs. Each is made with `--best-of N`, so its first attempt is the clip that
 the job without it makes, and once more with `--retries N - 1`. Compared are, job by job, the first attempt, the best, and the
-last of the retries: shares with Wilson's intervals, and McNemar's exact test of the difference. Prints a table and, as the last line of stdout, one JSON object.
+last of the retries: shares with Wilson's intervals, and McNemar's exact test of the difference; and with all of them the share of single
+attempts that pass, whichever seed they have. Prints a table and, as the last line of stdout, one JSON object.
 
     python benchmarks/best_of.py [--best-of 4] [--pictures 8] [--size 128] [--frames 25] [--out FILE]
 """
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "best_of": args.best_of,
         "size": args.size,
         "frames": args.frames,
+        "attempts": share([attempt.passed for record in best for attempt in record.attempts]),
         "first": share(first),
         "best": share([passed(record) for record in best]),
         "retried": share([passed(record) for record in again]),
