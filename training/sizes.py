@@ -93,9 +93,9 @@ def _wish(said: list[torch.Tensor], dice: torch.Generator) -> torch.Tensor:
         wordings = said[int(torch.randint(len(said), (), generator=dice))]
         return wordings[int(torch.randint(len(wordings), (), generator=dice))]
 
-    low, high = wishes.CLEARNESS
+    low, high = wishes.MOVES_WORDING[0]
     clear = one() * (low + (high - low) * float(torch.rand((), generator=dice)))
-    blurred = clear + wishes.UNCLEAR * torch.randn(clear.shape, generator=dice)
+    blurred = clear + wishes.MOVES_WORDING[1] * torch.randn(clear.shape, generator=dice)
     if float(torch.rand((), generator=dice)) >= MIXED:
         return blurred
     share = float(torch.rand((), generator=dice))
