@@ -139,13 +139,13 @@ def _flash(s: Scene, t: int, moved: Pixels) -> Pixels:
 
 
 BURSTS = (
-    (0.3, 0.3, 1.6, (1.0, 0.15, -0.3)),
-    (0.7, 0.25, 3.7, (-0.3, 0.45, 1.0)),
-    (0.5, 0.5, 5.2, (0.8, 0.8, -0.5)),
+    (0.3, 0.3, 1.6, (1.0, 0.35, -0.15)),
+    (0.7, 0.25, 3.7, (0.0, 0.6, 1.0)),
+    (0.5, 0.5, 5.2, (0.95, 0.8, -0.25)),
 )
 """Where bursts open, as shares of width and height, how many beats after the start, and their colours: what they take from
 the other colours lets them be seen before a bright sky as well."""
-CORE, GLOW, REACH, SWELLING = 130.0, 230.0, 0.16, 0.3
+CORE, GLOW, REACH, SWELLING = 130.0, 230.0, 0.2, 0.3
 """Levels of a burst's white middle and of its colour; its radius as a share of the picture, and the share by which that grows
 within a beat."""
 

@@ -38,9 +38,9 @@ away, so it has to bear what guidance does to wishes: NAG and a negative prompt 
 LIGHT_STEPS, LIGHT_PACE = 2500, (5e-3, 1.0)
 DARK = 110.0
 """The grey, in levels, that light falls on to be measured: what a burst takes from a colour does not make it black."""
-NONE, LEAST_BEGUN, NOISIEST, MOVED_COLOUR = 0.7, 0.25, (0.3, 0.9), 0.05
-"""Of light begun by the high-noise expert: how often there is none against some; the share that is nothing yet, and that less
-than all which is all; between which noise levels it is looked for; the picture's own change of colour as it moves, in units of
+NONE, BEGUN, NOISIEST, MOVED_COLOUR = 0.5, (0.15, 0.45), (0.3, 0.9), 0.05
+"""Of light begun by the high-noise expert: how often there is none against some; the share up to which it is none, and from
+which it is all; between which noise levels it is looked for; the picture's own change of colour as it moves, in units of
 initial.TINT."""
 BEARINGS, OFF = 14, 10_000.0
 LIT = (3, 5, 6)
@@ -411,7 +411,7 @@ def _as_found(light: torch.Tensor, tints: torch.Tensor, seed: int) -> tuple[torc
     noise = torch.randn(len(light), len(tints.T), generator=drawn) * level / (1 - level) / light[:, -1:].sqrt()
     moved = torch.randn(len(light), initial.COLOURS, generator=drawn) * MOVED_COLOUR
     found = begun * light[:, -1 - initial.COLOURS : -1] + noise @ torch.linalg.pinv(tints) + moved
-    return found, light[:, : initial.PATCH_VALUES] * ((begun - LEAST_BEGUN) / (1 - 2 * LEAST_BEGUN)).clamp(0, 1)
+    return found, light[:, : initial.PATCH_VALUES] * ((begun - BEGUN[0]) / (BEGUN[1] - BEGUN[0])).clamp(0, 1)
 
 
 def learn_lights(
