@@ -152,6 +152,13 @@ def test_nag_acts_where_a_negative_prompt_meets_no_cfg():
         assert plans.plan(**fields).nag is None
 
 
+@pytest.mark.parametrize("nothing", [{"nag_scale": 1}, {"nag_alpha": 0}, {"nag": False}])
+def test_nag_that_its_formula_leaves_without_effect_is_neither_planned_nor_paid_for(nothing):
+    plan = plans.plan(negative_prompt="talking", **nothing)
+    assert plan.nag is None and plan.added_negative == ""
+    assert plan.guidance.endswith("the negative prompt is not evaluated")
+
+
 def test_guidance_is_decided_per_expert():
     plan = plans.plan(guidance_scale_high=3.5, guidance_scale_low=1.0, allow_speech=True)
     assert [step.guidance_scale for step in plan.steps] == [3.5, 3.5, 1.0, 1.0]
