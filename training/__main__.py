@@ -48,12 +48,11 @@ def make_experts(coder: AutoencoderKLWan, reader: Reader, pool: Pool, work: Path
     """Two experts that move the picture as the text says; the high-noise one begins the light that the other goes on with."""
     model, half = experts.new_expert(start_of(coder, reader, pool, work)), work / "moves-made.pt"
     grey_of = lambda height, width: experts.grey_latent(coder, height, width)  # noqa: E731
+    wishes.read_wishes(model, reader.encode)
+    knowledge = wishes.Knowledge(model, reader.encode, grey_of)
     if half.exists():
         model.load_state_dict(torch.load(half, weights_only=True))
     else:
-        wishes.read_wishes(model, reader.encode)
-    knowledge = wishes.Knowledge(model, reader.encode, grey_of)
-    if not half.exists():
         print("moves, tokens of error left", wishes.learn_moves(model, knowledge, work / "moves.jsonl"), flush=True)
         torch.save(model.state_dict(), half)
     made = {}
