@@ -76,6 +76,22 @@ def test_a_flash_is_a_fault_unless_it_was_asked_for(photo):
     assert by_name(asked, "flash").message == "the picture flashes at 0.56 s, as asked"
 
 
+def bursts(photo):
+    """Balls of light that come at once, one after the other, and stay for long."""
+    across, down = np.meshgrid(np.arange(SIZE[0]) / SIZE[0], np.arange(SIZE[1]) / SIZE[1])
+    light = np.zeros((FRAMES, SIZE[1], SIZE[0]))
+    for begin, x, y in ((6, 0.3, 0.3), (15, 0.7, 0.6)):
+        light[begin:] += 110 * np.exp(-((across - x) ** 2 + (down - y) ** 2) / 0.2**2)
+    still = photo[40 : 40 + SIZE[1], 60 : 60 + SIZE[0]] * 0.6
+    return [np.clip(still + more[..., None], 0, 255).astype(np.uint8) for more in light]
+
+
+def test_light_on_a_part_of_the_picture_is_no_cut_where_it_was_asked_for(photo):
+    clip = bursts(photo)
+    assert "cut" in failed(examine(clip, FPS, clip[0], "motion"))
+    assert "cut" not in failed(examine(clip, FPS, clip[0], "motion", allow_flashes=True))
+
+
 def test_a_cut_is_a_fault_where_flashes_were_asked_for(photo):
     clip = [*muzzle_flash(photo), *damage.good_clip(skimage.data.chelsea(), "pan", size=SIZE, frames=FRAMES)]
     assert "cut" in failed(examine(clip, FPS, clip[0], "motion", allow_flashes=True))

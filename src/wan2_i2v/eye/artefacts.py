@@ -30,9 +30,14 @@ AFTERGLOW = 2 * REACH
 Flags = npt.NDArray[np.bool_]
 
 
-def artefact_checks(series: Series, fps: float, start: tuple[float, float] | None = None) -> list[Check]:
-    """All checks of this module. `start`: mean and spread of luma of the picture that the clip starts from."""
-    jumps = _jumps(series)
+def artefact_checks(
+    series: Series, fps: float, start: tuple[float, float] | None = None, *, allow_flashes: bool = False
+) -> list[Check]:
+    """All checks of this module. `start`: mean and spread of luma of the picture that the clip starts from.
+
+    With `allow_flashes`, light that comes at once on a part of the picture is no cut, however long it stays.
+    """
+    jumps = _jumps(series, series.content if allow_flashes else series.jump)
     dark, flat = _empty(series, jumps, start)
     path = _path(series, jumps)
     return [
@@ -133,13 +138,13 @@ class _Jumps:
     """`ratio` without what a change of brightness and contrast explains, and without fine detail."""
 
 
-def _jumps(series: Series) -> _Jumps:
-    """Changes that are far above the usual: a flash goes back, a cut does not and shows other content.
+def _jumps(series: Series, shown: Floats) -> _Jumps:
+    """Changes that are far above the usual: a flash goes back, a cut does not and shows other content by `shown`.
 
     A change of brightness that stays is neither; it is drift.
     """
     ratio = _over_usual(np.r_[0.0, series.step], SPIKE)
-    content = _over_usual(series.jump, CONTENT)
+    content = _over_usual(shown, CONTENT)
     flashes: list[tuple[int, int]] = []
     cuts: list[int] = []
     for frame in (int(index) for index in np.flatnonzero(ratio > limits.CUT.fails)):

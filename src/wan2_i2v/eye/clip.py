@@ -92,7 +92,7 @@ def look(
         faces = crowd.seen()
     checks += [
         *motion_checks(series, rate, expected),
-        *artefact_checks(series, rate, None if picture is None else _look(picture)),
+        *artefact_checks(series, rate, None if picture is None else _look(picture), allow_flashes=allow_flashes),
         mouth_check(faces, len(series), crowd.uncounted, allow_speech=allow_speech),
     ]
     told = explained(checks)

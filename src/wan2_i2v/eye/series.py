@@ -33,6 +33,8 @@ SOFT = 2.0
 """Pixels of coarse luma: the blur that takes the noise out of what differs from frame 0."""
 COLOURED = 3.0
 """Spread of a* and b* (Lab units) from which a picture says something about saturation."""
+LIT = 0.05
+"""Share of the width within which light that falls on a part of the picture hardly changes."""
 ONE_COLOUR = 6.0
 """Chroma from which a picture of one colour does: change along its colour is then saturation, across it a tint."""
 
@@ -60,7 +62,8 @@ class Series:
 
     `mean`, `std`: luma, 0 to 255. `sharp`: variance of the Laplacian. `noise`: robust sigma of the finest detail, grey
     levels. `back`: REACH × frames, mean absolute luma difference. `jump`: mean absolute difference of coarse luma to the
-    frame before, brought to its brightness and contrast. `away`: mean absolute difference of coarse luma to frame 0,
+    frame before, brought to its brightness and contrast; `content`: the same without what is smooth in it, as light is that
+    falls on a part of the picture. `away`: mean absolute difference of coarse luma to frame 0,
     brought to its mean; `soft`: the same of blurred luma, which noise does not move. `flow`, `peak`: mean and 95th percentile of the optical
     flow over LAG frames, % of the diagonal; `camera`: length of the median flow vector. `links`: see `Link`.
     """
@@ -71,6 +74,7 @@ class Series:
     noise: Floats
     back: Floats
     jump: Floats
+    content: Floats
     away: Floats
     soft: Floats
     flow: Floats
@@ -112,11 +116,11 @@ class Gatherer:
         if self._start is None:
             self._start = tiny
             self._light = float(lab(small)[..., 0].mean())
-        jump = 0.0 if self._tiny is None else _jump(self._tiny, tiny)
+        jump = (0.0, 0.0) if self._tiny is None else _jump(self._tiny, tiny)
         level = float(self._start.mean()) / max(float(tiny.mean()), 1.0)
         off = self._start - tiny * np.float32(level)
         away = float(np.abs(off).mean()), float(np.abs(cv2.GaussianBlur(off, (0, 0), SOFT)).mean())
-        self._rows.append((float(luma.mean()), float(luma.std()), _sharpness(fine), _noise(fine), jump, *away))
+        self._rows.append((float(luma.mean()), float(luma.std()), _sharpness(fine), _noise(fine), *jump, *away))
         earlier = list(self._window)[::-1][:REACH]
         self._back.append([float(cv2.absdiff(luma, past).mean()) for past, _, _ in earlier])
         self._tiny = tiny
@@ -140,15 +144,28 @@ class Gatherer:
         if left > 0:
             anchor = len(self._window) - 1 - left
             self._link(anchor, flow_between(self._window[anchor][0], self._window[-1][0]))
-        rows = np.array(self._rows, dtype=np.float64).reshape(-1, 7)
+        rows = np.array(self._rows, dtype=np.float64).reshape(-1, 8)
         back = np.full((REACH, len(rows)), np.nan)
         for index, differences in enumerate(self._back):
             back[: len(differences), index] = differences
         flows = np.array(self._flows, dtype=np.float64).reshape(-1, 3)
-        mean, std, sharp, noise, jump, away, soft = rows.T
+        mean, std, sharp, noise, jump, content, away, soft = rows.T
         flow, peak, camera = flows.T
         return Series(
-            mean, std, sharp, noise, back, jump, away, soft, flow, peak, camera, tuple(self._links), self._light
+            mean,
+            std,
+            sharp,
+            noise,
+            back,
+            jump,
+            content,
+            away,
+            soft,
+            flow,
+            peak,
+            camera,
+            tuple(self._links),
+            self._light,
         )
 
 
@@ -248,11 +265,13 @@ def _tiny(luma: Luma) -> Coarse:
     return np.asarray(cv2.resize(luma.astype(np.float32), size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _jump(before: Coarse, after: Coarse) -> float:
-    """Mean absolute difference after the least-squares change of brightness and contrast."""
+def _jump(before: Coarse, after: Coarse) -> tuple[float, float]:
+    """Mean absolute difference after the least-squares change of brightness and contrast; without what is smooth in it."""
     old, new = before - before.mean(), after - after.mean()
     factor = float((old * new).mean()) / max(float((new * new).mean()), 1e-6)
-    return float(np.abs(old - np.float32(factor) * new).mean())
+    off = old - np.float32(factor) * new
+    fine = off - cv2.GaussianBlur(off, (0, 0), max(1.0, LIT * off.shape[1]))
+    return float(np.abs(off).mean()), float(np.abs(fine).mean())
 
 
 def _sharpness(luma: Luma) -> float:
