@@ -35,9 +35,9 @@ def artefact_checks(
 ) -> list[Check]:
     """All checks of this module. `start`: mean and spread of luma of the picture that the clip starts from.
 
-    With `allow_flashes`, light that comes at once on a part of the picture is no cut, however long it stays.
+    With `allow_flashes`, light that comes at once on a part of the picture is no cut and no drift, however long it stays.
     """
-    jumps = _jumps(series, series.content if allow_flashes else series.jump)
+    jumps = _jumps(series, lit=allow_flashes)
     dark, flat = _empty(series, jumps, start)
     path = _path(series, jumps)
     return [
@@ -133,20 +133,23 @@ class _Jumps:
 
     cuts: tuple[int, ...]
     flashes: tuple[tuple[int, int], ...]
+    lights: tuple[int, ...]
+    """Frames where light comes or goes that was asked for."""
     ratio: Floats
     content: Floats
     """`ratio` without what a change of brightness and contrast explains, and without fine detail."""
 
 
-def _jumps(series: Series, shown: Floats) -> _Jumps:
-    """Changes that are far above the usual: a flash goes back, a cut does not and shows other content by `shown`.
+def _jumps(series: Series, *, lit: bool) -> _Jumps:
+    """Changes that are far above the usual: a flash goes back, a cut does not and shows other content.
 
-    A change of brightness that stays is neither; it is drift.
+    A change of brightness that stays is neither; it is drift, or light where that was asked for (`lit`).
     """
     ratio = _over_usual(np.r_[0.0, series.step], SPIKE)
-    content = _over_usual(shown, CONTENT)
+    content = _over_usual(series.content if lit else series.jump, CONTENT)
     flashes: list[tuple[int, int]] = []
     cuts: list[int] = []
+    lights: list[int] = []
     for frame in (int(index) for index in np.flatnonzero(ratio > limits.CUT.fails)):
         if any(begin < frame <= end for begin, end in flashes):
             continue
@@ -155,7 +158,9 @@ def _jumps(series: Series, shown: Floats) -> _Jumps:
             flashes.append((frame, end))
         elif content[frame] > limits.CUT.fails:
             cuts.append(frame)
-    return _Jumps(tuple(cuts), tuple(flashes), ratio, content)
+        elif lit:
+            lights.append(frame)
+    return _Jumps(tuple(cuts), tuple(flashes), tuple(lights), ratio, content)
 
 
 def _over_usual(change: Floats, least: float) -> Floats:
@@ -236,8 +241,9 @@ def _drifts(path: Floats, series: Series) -> list[Check]:
 def _path(series: Series, jumps: _Jumps) -> Floats:
     """Where each anchor is against frame 0: light, green_red, blue_yellow, saturation, contrast, sharpness.
 
-    What happens in a cut or a flash is no drift, unless it sets frame 0 apart from all that follow."""
-    sudden = [frame for frame in (*jumps.cuts, *(at for flash in jumps.flashes for at in flash)) if frame > 1]
+    What happens in a cut, a flash or light that was asked for is no drift, unless it sets frame 0 apart from all that follow."""
+    edges = (at for flash in jumps.flashes for at in flash)
+    sudden = [frame for frame in (*jumps.cuts, *jumps.lights, *edges) if frame > 1]
     steps = [
         (0.0,) * 6
         if any(link.begin < frame <= link.frame for frame in sudden)
