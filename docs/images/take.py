@@ -47,7 +47,7 @@ def make(server: LiveServer) -> None:
         server.ended(f"{name}-{seed}")
     for job_id, rating in (("boat-8", 5), ("flower-13", 4)):
         server.client.post(f"/api/jobs/{job_id}/rating", json={"rating": rating})
-    long = SETTINGS | {"prompt": CLIPS[3][1], "num_frames": 33, "num_inference_steps": 60, "seed": 34}
+    long = SETTINGS | {"prompt": CLIPS[3][1], "num_frames": 33, "num_inference_steps": 200, "seed": 34}
     server.submit(server.upload(picture("flower")), long, "flower-34")
     waiting = SETTINGS | {"prompt": "The camera zooms in on the house, in clear daylight.", "seed": 55}
     server.submit(server.upload(picture("house")), waiting, "house-55")

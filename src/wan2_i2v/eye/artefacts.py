@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from wan2_i2v.eye import limits
 from wan2_i2v.eye.series import REACH, Floats, Series
@@ -23,6 +24,8 @@ CONTENT = 5.0
 """The same for coarse luma brought to the brightness and contrast of the frame before."""
 RETURNS = 0.5
 """A flash is over when a frame is again so much more like the one before it than the flash is."""
+LIT_FOR = 4
+"""Anchors, of LAG frames each, for which colour and brightness have to be off where light that comes and goes was asked for."""
 AFTERGLOW = 2 * REACH
 """Frames within which the brightness of a flash has gone back, when what it shows has moved on meanwhile."""
 
@@ -35,7 +38,8 @@ def artefact_checks(
 ) -> list[Check]:
     """All checks of this module. `start`: mean and spread of luma of the picture that the clip starts from.
 
-    With `allow_flashes`, light that comes at once on a part of the picture is no cut and no drift, however long it stays.
+    With `allow_flashes`, light that comes at once on a part of the picture is no cut and no drift, however long it stays, and
+    drift is what stays longer than light that comes and goes.
     """
     jumps = _jumps(series, lit=allow_flashes)
     dark, flat = _empty(series, jumps, start)
@@ -46,7 +50,7 @@ def artefact_checks(
         _noise(series, fps),
         *_jump_checks(series, jumps, fps),
         _blur(path, series, fps),
-        *_drifts(path, series),
+        *_drifts(path, series, lit=allow_flashes),
     ]
 
 
@@ -216,11 +220,12 @@ def _glow_end(series: Series, frame: int) -> int | None:
     return frame + 1 + int(gone[0]) if gone.size else None
 
 
-def _drifts(path: Floats, series: Series) -> list[Check]:
+def _drifts(path: Floats, series: Series, *, lit: bool) -> list[Check]:
     """Colour, saturation and brightness that wander along the clip, and fades."""
+    lasting = _lasting_long if lit else _lasting
     light, saturation, contrast = path[:, 0], path[:, 3], path[:, 4]
-    hue = _lasting(np.hypot(path[:, 1], path[:, 2]))
-    brightness, vivid = _lasting(np.abs(light)), _lasting(np.abs(saturation))
+    hue = lasting(np.hypot(path[:, 1], path[:, 2]))
+    brightness, vivid = lasting(np.abs(light)), lasting(np.abs(saturation))
     lost = 1 - np.exp(np.minimum(contrast, 0))
     white = np.minimum(lost, light / max(100 - series.light, 1.0))
     black = np.minimum(lost, -light / max(series.light, 1.0))
@@ -233,8 +238,8 @@ def _drifts(path: Floats, series: Series) -> list[Check]:
             vivid, "colours keep their strength", f"colours {way}: chroma changes by a factor of {np.exp(vivid):.1f}"
         ),
         limits.BRIGHTNESS_DRIFT.check(brightness, brightening, brightening),
-        _fade(limits.FADE_TO_WHITE, _lasting(white), "white"),
-        _fade(limits.FADE_TO_BLACK, _lasting(black), "black"),
+        _fade(limits.FADE_TO_WHITE, lasting(white), "white"),
+        _fade(limits.FADE_TO_BLACK, lasting(black), "black"),
     ]
 
 
@@ -256,6 +261,12 @@ def _path(series: Series, jumps: _Jumps) -> Floats:
 def _lasting(path: Floats) -> float:
     """The highest level that holds for two anchors or till the end, so that a flash on one anchor is no drift."""
     return float(np.r_[np.minimum(path[1:], path[:-1]), path[-1]].max())
+
+
+def _lasting_long(path: Floats) -> float:
+    """The highest level that holds for LIT_FOR anchors, or for all that there are after frame 0."""
+    after = path[1:] if len(path) > 1 else path
+    return float(sliding_window_view(after, min(LIT_FOR, len(after))).min(axis=1).max())
 
 
 def _fade(limit: limits.Limit, share: float, colour: str) -> Check:
