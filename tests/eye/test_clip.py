@@ -92,6 +92,14 @@ def test_light_on_a_part_of_the_picture_is_no_cut_and_no_drift_where_it_was_aske
     assert not {"cut", "brightness_drift"} & failed(examine(clip, FPS, clip[0], "motion", allow_flashes=True))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in damage.KINDS if "drift" in kind.check], ids=lambda kind: kind.name)
+def test_drift_is_a_fault_where_light_was_asked_for(photo, kind):
+    good = damage.good_clip(photo, "mixed", size=SIZE, frames=49)
+    spoilt = kind.damage(good, kind.strengths[2], np.random.default_rng(3))
+    checks = examine(spoilt, FPS, good[0], "motion", allow_flashes=True)
+    assert kind.check in failed(checks)
+
+
 def test_a_cut_is_a_fault_where_flashes_were_asked_for(photo):
     clip = [*muzzle_flash(photo), *damage.good_clip(skimage.data.chelsea(), "pan", size=SIZE, frames=FRAMES)]
     assert "cut" in failed(examine(clip, FPS, clip[0], "motion", allow_flashes=True))
