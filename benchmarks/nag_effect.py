@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         flow = mini_quality.measure(mini_quality.frames_of(record.video))
         picture = np.asarray(prepare(pictures[name], args.size, args.size, "center", "#ffffff"))
         known = mini_quality.known_flows(picture.tobytes(), picture.shape, args.frames)
-        found[name, motion, prompt][arm] = mini_quality.amount(flow, known[motion])
+        found[name, motion, prompt][arm] = mini_quality.amount(flow * mini_quality.told_by(picture), known[motion])
     moving = {case: told for case, told in found.items() if told["without"] > SEEN}
     for (name, _, prompt), told in found.items():
         print(f"{name:20}{prompt:42}" + "".join(f"{told[arm]:9.3f}" for arm in ARMS))
