@@ -2,6 +2,7 @@
 
 Each of eight directed motions is asked for in two wordings and named in the negative prompt, on several photos: once without
 NAG, so that nothing evaluates the negative prompt, once with it, and once with it and a negative prompt that names no motion.
+The same for prompts that leave the direction open, which mini takes to the right, with "pan right" as the negative prompt.
 Measured is the strength of the asked motion: its share in the clip's optical flow, 1 for that of the motion's own formula. The
 effect is what the negative prompt takes away, as a share of the strength without it; paired per case, with Student's 95 % interval
 of the mean and Cohen's d of the paired differences. Prints a table and, as the last line of stdout, one JSON object.
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import mini_quality, photos, reporting
 
+from training import motions
 from wan2_i2v import GenerateRequest, generate_many
 from wan2_i2v.pictures import prepare
 
@@ -39,8 +41,17 @@ WORDINGS = {
     "zoom_out": ("The camera zooms out.", "a slow pull back", "zoom out"),
     "rotate_cw": ("The picture rotates clockwise.", "a clockwise turn", "rotate clockwise"),
     "rotate_ccw": ("The picture rotates counterclockwise.", "a counterclockwise turn", "rotate counterclockwise"),
+    "pan_any": (
+        "The camera pans.",
+        "panning shot",
+        "pan across the scene",
+        "camera movement",
+        "tracking shot",
+        "pan right",
+    ),
 }
-"""Two prompts and the negative prompt of each motion."""
+"""Prompts and, last, the negative prompt of each motion."""
+OPEN = "pan_any"
 UNRELATED = "blurry, low quality, watermark"
 ARMS = ("without", "named", "unrelated")
 SEEN = mini_quality.MOVING
@@ -73,7 +84,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     records = generate_many(
         [
             GenerateRequest(
-                image=str(pictures[name]), prompt=prompt, negative_prompt=UNRELATED if arm == "unrelated" else WORDINGS[motion][2],
+                image=str(pictures[name]), prompt=prompt, negative_prompt=UNRELATED if arm == "unrelated" else WORDINGS[motion][-1],
                 nag=arm != "without", allow_speech=True, guidance_scale_high=1, guidance_scale_low=1, width=args.size, height=args.size,
                 num_frames=args.frames, seed=0, output=str(folder / "clips"), job_id=f"clip-{number}", device="cpu", model="mini",
             )
@@ -85,13 +96,21 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         flow = mini_quality.measure(mini_quality.frames_of(record.video))
         picture = np.asarray(prepare(pictures[name], args.size, args.size, "center", "#ffffff"))
         known = mini_quality.known_flows(picture.tobytes(), picture.shape, args.frames)
-        found[name, motion, prompt][arm] = mini_quality.amount(flow * mini_quality.told_by(picture), known[motion])
+        found[name, motion, prompt][arm] = mini_quality.amount(
+            flow * mini_quality.told_by(picture), known[motions.resolve(motion)]
+        )
     moving = {case: told for case, told in found.items() if told["without"] > SEEN}
     for (name, _, prompt), told in found.items():
         print(f"{name:20}{prompt:42}" + "".join(f"{told[arm]:9.3f}" for arm in ARMS))
-    taken = {
-        arm: np.array([1 - told[arm] / told["without"] for told in moving.values()]) for arm in ("named", "unrelated")
-    }
+    taken, taken_open = (
+        {
+            arm: np.array(
+                [1 - t[arm] / t["without"] for (_, motion, _), t in moving.items() if (motion == OPEN) == open_]
+            )
+            for arm in ("named", "unrelated")
+        }
+        for open_ in (False, True)
+    )
     by_motion = {
         motion: round(
             float(np.mean([1 - t["named"] / t["without"] for case, t in moving.items() if case[1] == motion])), 3
@@ -104,6 +123,9 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "strength_without": round(float(np.mean([told["without"] for told in moving.values()])), 3),
         "share_taken_by_unrelated": summary_of(taken["unrelated"]),
         "share_taken_beyond_unrelated": summary_of(taken["named"] - taken["unrelated"]),
+        "share_taken_where_open": summary_of(taken_open["named"]),
+        "share_taken_where_open_by_unrelated": summary_of(taken_open["unrelated"]),
+        "share_taken_where_open_beyond_unrelated": summary_of(taken_open["named"] - taken_open["unrelated"]),
         "share_taken_by_motion": by_motion,
         "not_moving_without": len(found) - len(moving),
         "size": args.size,
