@@ -100,6 +100,35 @@ TRAINING: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+DEEDS = (
+    "smiles", "laughs", "reads", "drinks", "sings", "sleeps", "thinks", "waits", "works", "cooks", "plays", "writes", "paints", "listens",
+    "builds", "watches", "holds", "carries", "opens", "closes", "sits", "cries", "dreams", "whispers", "teaches", "learns", "buys", "sells",
+    "wears", "cleans", "repairs", "draws", "counts", "asks", "answers", "finds", "hides", "shows", "gives", "takes", "cuts", "bakes",
+    "tastes", "smells", "feels", "loves", "remembers", "forgets", "wins", "loses", "prays", "nods off", "yawns", "blinks", "rests",
+    "is happy", "is alone", "is busy", "has a dream", "looks around", "looks at the viewer", "speaks", "celebrates", "grows", "glows", "shines",
+)  # fmt: skip
+THINGS = (
+    "a book", "a letter", "the door", "a guitar", "a phone", "the window", "bread", "a cup of tea", "the garden", "a party", "the kitchen",
+    "an office", "a bridge", "a tower", "a horse", "a bird", "a tiger", "a dragon", "a wizard", "the king", "a queen", "a ship", "a train",
+    "an airplane", "a bicycle", "a sofa", "the table", "a chair", "a lamp", "the mountains", "the desert", "an island", "a church", "a school",
+    "a museum", "a painting", "the moon", "stars", "snow", "rain", "fog", "a crowd", "friends", "a family", "a baby", "grandparents", "a nurse",
+    "a farmer", "a chef", "a fisherman", "a teacher", "soup", "fruit", "a dress", "a hat", "gold", "a mirror", "a clock", "a piano", "a stage",
+    "shops", "buildings", "the harbour", "an orchard", "bees", "a spaceship", "a monster", "ruins", "a candle", "a lantern festival",
+)  # fmt: skip
+QUALITIES = (
+    "beautiful", "modern", "ancient", "happy", "sad", "serious", "busy", "empty", "huge", "tiny", "mysterious", "dark", "golden", "lively",
+    "exciting", "epic", "magical", "romantic", "realistic", "strange", "cosy", "crowded", "futuristic", "rustic", "famous", "delicious",
+    "animated", "full of energy", "with a lot going on", "energetic atmosphere", "action", "movement", "motion",
+)  # fmt: skip
+"""What `mini` has no motion for. Alone, it asks for the gentle one; beside a motion's phrase, for nothing."""
+
+UNKNOWN = (
+    "she grins", "the man eats an apple", "clouds", "the quick brown fox jumps over the lazy dog", "Das Boot fährt los", "something happens",
+    "dynamic", "the children have fun at the playground", "a birthday cake with candles", "two knights meet at a castle gate", "xyzzy plugh",
+    "the detective solves the riddle", "a cowboy drinks whisky", "robots at lunch", "jazz band", "une femme sourit",
+)  # fmt: skip
+"""For the evaluation only: wordings that ask for no motion that there is."""
+
 HELD_OUT: dict[str, tuple[str, ...]] = {
     "static": (
         "the person stays motionless, no movement at all", "a calm, completely static portrait", "nothing in the picture moves",

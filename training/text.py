@@ -17,7 +17,7 @@ from training.state import Trainer
 
 VOCABULARY = 2048
 CORPUS = 20_000
-BATCH, STEPS, RATE = 64, 1500, 2e-3
+BATCH, STEPS, RATE = 64, 2500, 2e-3
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.phrases import HELD_OUT, TRAINING
+from training.phrases import DEEDS, HELD_OUT, QUALITIES, THINGS, TRAINING, UNKNOWN
 
 MOTIONS = tuple(TRAINING)
 
@@ -41,6 +41,11 @@ MANNERS = (
 ADVERBS = ("smoothly", "slowly", "steadily", "gently", "softly", "gradually", "hard", "a little", "evenly", "over time")
 """Words before and after a motion's phrase that say how, not what."""
 
+ASIDES = ("{m}, {u}", "{u}, {m}", "{M}. {U}.", "{U}. {M}.", "{u} while {m}", "{m} and {u}", "{U} {m}")
+"""A motion's phrase beside a clause that means nothing to mini, u (U capitalised)."""
+BESIDE, INVENTED, MEANINGLESS = 0.35, 0.3, 0.7
+"""Share of requests with such a clause; of clauses in words that are none; of gentle requests that are nothing else."""
+
 NEVER = tuple(phrase for held_out in HELD_OUT.values() for phrase in held_out)
 
 SHAPES = (
@@ -60,9 +65,50 @@ STILL_WORDS = ("{s}", "{s} {e}", "{o}{s} {e}.", "{e}", "{s}, {e}, {e2}", "A beau
 """Sentences that ask for no motion in particular; they get the gentle one."""
 
 
+def _invented(rng: np.random.Generator) -> str:
+    """One to four words of letters at random, most of them speakable."""
+    letters, words = ("bcdfghjklmnprstvwz", "aeiou"), []
+    for _ in range(rng.integers(1, 5)):
+        length, first = int(rng.integers(2, 9)), int(rng.integers(2))
+        words.append(
+            "".join(
+                letters[(first + place) % 2][rng.integers(len(letters[(first + place) % 2]))] for place in range(length)
+            )
+        )
+    return " ".join(words)
+
+
+def meaningless(rng: np.random.Generator) -> str:
+    """A clause that asks for no motion that there is."""
+    if rng.random() < INVENTED:
+        return _invented(rng)
+    pick = lambda items: items[rng.integers(len(items))]  # noqa: E731
+    shape = pick(
+        (
+            "{s} {d}",
+            "{s} {d} {t}",
+            "{t}",
+            "{q}",
+            "{t}, {q}",
+            "{s}, {q}",
+            "{s} with {t}",
+            "{d}",
+            "{t} and {t2}",
+            "{s} {e}, {q}",
+        )
+    )
+    return str(
+        shape.format(
+            s=pick(SUBJECTS), d=pick(DEEDS), t=pick(THINGS), t2=pick(THINGS), q=pick(QUALITIES), e=pick(SETTINGS)
+        )
+    )
+
+
 def sentence(motion: str, rng: np.random.Generator, phrases: dict[str, tuple[str, ...]] = TRAINING) -> str:
     """A sentence that asks for `motion`, in one of its phrases."""
     known = phrases[motion]
+    if motion == "gentle" and rng.random() < MEANINGLESS:
+        return meaningless(rng)
     if motion == "gentle" and rng.random() < 0.6:
         shape, phrase = STILL_WORDS[rng.integers(len(STILL_WORDS))], ""
     else:
@@ -74,7 +120,12 @@ def sentence(motion: str, rng: np.random.Generator, phrases: dict[str, tuple[str
     elif phrase and motion != "static" and rng.random() < 0.4:
         manner = f"{pick(MANNERS)} {phrase}" if rng.random() < 0.5 else f"{phrase} {pick(ADVERBS)}"
     phrase = phrase if phrases is TRAINING and any(never in manner for never in NEVER) else manner
+    if phrase and rng.random() < BESIDE:
+        shape = ASIDES[rng.integers(len(ASIDES))]
+    beside = meaningless(rng)
     text = shape.format(
+        u=beside,
+        U=beside[:1].upper() + beside[1:],
         m=phrase,
         M=phrase[:1].upper() + phrase[1:],
         s=pick(SUBJECTS),
@@ -86,9 +137,14 @@ def sentence(motion: str, rng: np.random.Generator, phrases: dict[str, tuple[str
 
 
 def random_request(rng: np.random.Generator) -> tuple[str, str]:
-    """A (prompt, motion) pair, motions evenly likely; one in 50 prompts is empty, which means gentle."""
+    """A (prompt, motion) pair; motions are evenly likely but for the gentle one, as what means nothing is endless.
+
+    One in 50 prompts is empty, which means gentle.
+    """
     if rng.random() < 0.02:
         return "", "gentle"
+    if rng.random() < 0.12:
+        return meaningless(rng), "gentle"
     motion = MOTIONS[rng.integers(len(MOTIONS))]
     return sentence(motion, rng), motion
 
@@ -97,4 +153,5 @@ def held_out_requests() -> list[tuple[str, str]]:
     """Every held-out phrase alone and in a sentence, with its motion."""
     rng = np.random.default_rng(99)
     plain = [(phrase, motion) for motion, phrases in HELD_OUT.items() for phrase in phrases]
-    return plain + [(sentence(motion, rng, HELD_OUT), motion) for motion in HELD_OUT for _ in range(4)]
+    unknown = [(phrase, "gentle") for phrase in UNKNOWN]
+    return plain + unknown + [(sentence(motion, rng, HELD_OUT), motion) for motion in HELD_OUT for _ in range(4)]
