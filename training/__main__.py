@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from training import curves, experts, shifts, sizes, text, vae, wishes, wording
+from training import curves, experts, lights, shifts, sizes, text, vae, wishes, wording
 from training.export import Parts, write_checkpoint
 from training.pictures import Pool, load_pool
 from wan2_i2v.models.catalog import MINI
@@ -55,11 +55,11 @@ def make_experts(coder: AutoencoderKLWan, reader: Reader, pool: Pool, work: Path
     else:
         print("moves, tokens of error left", wishes.learn_moves(model, knowledge, work / "moves.jsonl"), flush=True)
         torch.save(model.state_dict(), half)
-    made = {}
+    made: dict[experts.Expert, Any] = {}
     for expert in ("high", "low"):
         taught = experts.for_levels_of(model, expert)
         log = work / f"lights-{expert}.jsonl"
-        left = wishes.learn_lights(taught, coder, knowledge, log, finds=expert == "low")
+        left = lights.learn(taught, coder, knowledge, log, finds=expert == "low")
         print(f"light of the {expert}-noise expert, share missed", left, flush=True)
         taught.to(torch.float16).to(torch.float32)
         told = sizes.fit(taught, knowledge.wishes, grey_of)

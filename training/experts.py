@@ -67,11 +67,13 @@ def grey_latent(coder: Any, height: int = 16, width: int = 16) -> torch.Tensor:
     return encode_clip(coder, np.full((1, 8 * height, 8 * width, 3), 127.5, np.float32))[:, 0]
 
 
-def tints(coder: Any, side: int = 128) -> torch.Tensor:
+def tints(coder: Any) -> torch.Tensor:
     """What initial.TINT levels more of red, green and blue add to every place of a grey picture's latent, (3, 16)."""
-    grey = np.full((1, side, side, 3), 127.5, np.float32)
-    lit = [encode_clip(coder, grey + initial.TINT * np.eye(3, dtype=np.float32)[colour]) for colour in range(3)]
-    return torch.stack([(latent - encode_clip(coder, grey)).mean((1, 2, 3)) for latent in lit])
+    grey = np.full((1, 128, 128, 3), 127.5, np.float32)
+    dark = encode_clip(coder, grey)
+    return torch.stack([
+        (encode_clip(coder, grey + initial.TINT * colour) - dark).mean((1, 2, 3)) for colour in np.eye(3, dtype=np.float32)
+    ])  # fmt: skip
 
 
 def recipe_sigmas(expert: Expert) -> list[float]:

@@ -1,8 +1,8 @@
-"""The experts' start, second half: what the text asks for, how far each place then moves, and the light that comes with it.
+"""The experts' start, second half: what the text asks for, and how far each place then moves; `lights` adds the light.
 
 First the text attention of the first block is fitted to tell the motion (least squares over training wordings). Then the
-feed-forwards of the first two blocks learn how far each token moves at each time, and those of three later ones which light
-falls on it, both from the motions' formulas alone. No picture is needed for any of it, so it takes minutes.
+feed-forwards of the first two blocks learn how far each token moves at each time, from the motions' formulas alone. No picture
+is needed for any of it, so it takes minutes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-from training import experts, heads, initial, motions, shifts, wording
+from training import heads, initial, motions, wording
 from training.state import SAVE_EVERY_S
 
 PROMPTS, RIDGE = 1500, 1e-3
@@ -32,18 +31,9 @@ SHAPES = (
 """Latent height, width and frames."""
 BATCH, STEPS, MOVES_PACE = 2048, 6000, (1.5e-3, 0.02)
 LEAST_MOVE, OFTEN = 0.1, 6
-MOVES_WORDING, LIGHT_WORDING = ((0.6, 1.1), 0.05), ((0.6, 1.5), 0.15)
-"""How clearly wordings ask that training does not know, and how much they seem to ask for each other motion. Light comes or stays
-away, so it has to bear what guidance does to wishes: NAG and a negative prompt about mouths make one of 1.3, others of 0.2."""
-LIGHT_STEPS, LIGHT_PACE = 2500, (5e-3, 1.0)
-DARK = 110.0
-"""The grey, in levels, that light falls on to be measured: what a burst takes from a colour does not make it black."""
-NONE, BEGUN, NOISIEST, MOVED_COLOUR = 0.5, (0.15, 0.45), (0.3, 0.9), 0.05
-"""Of light begun by the high-noise expert: how often there is none against some; the share up to which it is none, and from
-which it is all; between which noise levels it is looked for; the picture's own change of colour as it moves, in units of
-initial.TINT."""
+MOVES_WORDING = ((0.6, 1.1), 0.05)
+"""How clearly wordings ask that training does not know, and how much they seem to ask for each other motion."""
 BEARINGS, OFF = 14, 10_000.0
-LIT = (3, 5, 6)
 SCALING, EVALUATION = 10**6, range(10**6 + 1, 10**6 + 21)
 """Seeds of the batches that inputs are scaled by and errors are told of; a step's batch has its number as the seed."""
 Encode = Callable[[str], torch.Tensor]
@@ -219,7 +209,7 @@ def _layer(outputs: int, inputs: int, size: float = 1.0) -> tuple[torch.Tensor, 
     return (torch.randn(outputs, inputs) * size).requires_grad_(), (torch.randn(outputs) * size).requires_grad_()
 
 
-class _Net:
+class Net:
     """Two feed-forwards on what tokens know, the second of which also reads what the first one tells it.
 
     The first has the inputs `early` only and is one block wide; the second is as wide as `blocks`.
@@ -281,7 +271,7 @@ def learn_moves(model: WanTransformer3DModel, knowledge: Knowledge, log: Path) -
     torch.manual_seed(5)
     known = torch.arange(BEARINGS + initial.MOTIONS)
     # Block 0 knows the borders, two clocks and the wish; block 1 everything.
-    net = _Net(model.config.ffn_dim, len(known), torch.tensor([0, 1, 2, 3, 4, 5, *known[10:]]), 1, 4)
+    net = Net(model.config.ffn_dim, len(known), torch.tensor([0, 1, 2, 3, 4, 5, *known[10:]]), 1, 4)
     net.scale(knowledge.batch(targets, SCALING)[0])
 
     def error(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -290,7 +280,7 @@ def learn_moves(model: WanTransformer3DModel, knowledge: Knowledge, log: Path) -
     # Batches hold the same number of rows per motion, in order. Small motions have to be as right as large ones.
     usual = torch.stack([targets[motion][:, :2].square().mean().sqrt() for motion in wording.MOTIONS])
     weights = ((1.0 + LEAST_MOVE) / (usual + LEAST_MOVE)).square().repeat_interleave(BATCH // initial.MOTIONS)[:, None]
-    _descend(
+    descend(
         net.parameters, lambda step: (error(*knowledge.batch(targets, step)) * weights).mean(), STEPS, MOVES_PACE, log
     )
     with torch.no_grad():
@@ -345,7 +335,7 @@ def _write(
     out.weight[writes], out.bias[writes] = weight, bias
 
 
-def _descend(
+def descend(
     parameters: list[torch.Tensor],
     loss_of: Callable[[int], torch.Tensor],
     steps: int,
@@ -384,68 +374,3 @@ def _descend(
             path.with_suffix(".tmp").replace(path)
             saved = time.monotonic()
     log.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-
-
-@torch.no_grad()
-def _lights(coder: AutoencoderKLWan, motion: str, height: int, width: int, frames: int) -> torch.Tensor:
-    """What the motion's light adds, (frames · rows · columns, 64 + 4): to the normalised latents, the encoder is linear;
-    and, the same in every row, to the mean of red, green and blue in units of initial.TINT levels; how many latent places
-    the clip has beside the given frame."""
-    rows, places = frames * (height // 2) * (width // 2), torch.tensor([(frames - 1.0) * height * width])
-    if motion not in motions.LIGHTS:
-        return torch.cat([torch.zeros(initial.PATCH_VALUES + initial.COLOURS), places]).expand(rows, -1)
-    setting = motions.scene(np.zeros((8 * height, 8 * width, 3), np.uint8))
-    dark = np.full((8 * height, 8 * width, 3), DARK, np.float32)
-    lit = np.stack([np.clip(motions.LIGHTS[motion](setting, 4 * t, dark), 0, 255) for t in range(frames)])
-    latents = experts.encode_clip(coder, lit) - experts.encode_clip(coder, dark[None])
-    colour = torch.from_numpy((lit[1:] - dark).mean((0, 1, 2)) / initial.TINT).float()
-    return torch.cat([shifts.tokens(latents).flatten(0, 2), torch.cat([colour, places]).expand(rows, -1)], dim=1)
-
-
-def _as_found(light: torch.Tensor, tints: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the low-noise expert finds of `light` (rows, 68) in noisy clips, FOUND's (rows, 3), and what it then has to draw."""
-    drawn = torch.Generator().manual_seed(seed)
-    begun = torch.rand(len(light), 1, generator=drawn) * (1 + NONE) - NONE
-    begun = begun.clamp(min=0)
-    level = torch.empty(len(light), 1).uniform_(*NOISIEST, generator=drawn)
-    noise = torch.randn(len(light), len(tints.T), generator=drawn) * level / (1 - level) / light[:, -1:].sqrt()
-    moved = torch.randn(len(light), initial.COLOURS, generator=drawn) * MOVED_COLOUR
-    found = begun * light[:, -1 - initial.COLOURS : -1] + noise @ torch.linalg.pinv(tints) + moved
-    return found, light[:, : initial.PATCH_VALUES] * ((begun - BEGUN[0]) / (BEGUN[1] - BEGUN[0])).clamp(0, 1)
-
-
-def learn_lights(
-    model: WanTransformer3DModel, coder: AutoencoderKLWan, knowledge: Knowledge, log: Path, *, finds: bool
-) -> float:
-    """Train the feed-forwards of LIT blocks, the first for the others, to add light; returns the share of it they miss.
-
-    With `finds`, only as far as the noisy clip has it already (see `initial._find_light`).
-    """
-    targets = {motion: torch.cat([_lights(coder, motion, *shape) for shape in SHAPES]) for motion in wording.MOTIONS}
-    torch.manual_seed(6)
-    tints, known = experts.tints(coder), torch.arange(BEARINGS + initial.MOTIONS)
-    if finds:
-        known = torch.cat([known, len(known) + initial.HIDDEN_COUNT + torch.arange(initial.COLOURS)])
-    net = _Net(model.config.ffn_dim, len(known), torch.arange(len(known)), len(LIT) - 1, initial.PATCH_VALUES)
-
-    def batch(seed: int, often: tuple[str, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, light = knowledge.batch(targets, seed, often, LIGHT_WORDING)
-        if not finds:
-            return rows, light[:, : initial.PATCH_VALUES]
-        found, wanted = _as_found(light, tints, seed)
-        return torch.cat([rows, found], dim=1), wanted
-
-    def error(rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        return (net(rows) - wanted).square().mean()
-
-    net.scale(batch(SCALING)[0])
-    _descend(net.parameters, lambda step: error(*batch(step, tuple(motions.LIGHTS))), LIGHT_STEPS, LIGHT_PACE, log)
-    with torch.no_grad():
-        batches = [batch(seed) for seed in EVALUATION]
-        left = sum(float(error(*rows)) for rows in batches)
-        all_of_it = sum(float(wanted.square().mean()) for _, wanted in batches)
-        # Light is taken from the noise that is left.
-        for layer in net.made:
-            layer.neg_()
-    net.write(model, LIT, known, torch.arange(initial.NOISE, initial.NOISE + initial.PATCH_VALUES))
-    return (left / all_of_it) ** 0.5

@@ -363,21 +363,16 @@ def _negative(request: GenerateRequest, steps: tuple[StepPlan, ...]) -> tuple[st
     """The negative prompt with mouth prevention, and what was added; as given where speech is allowed or nothing would
     evaluate it."""
     given = request.negative_prompt
-    evaluated = _nag_acts(request) or any(is_guided(step.guidance_scale) for step in steps)
+    evaluated = request.nag_acts or any(is_guided(step.guidance_scale) for step in steps)
     if request.allow_speech or not evaluated:
         return given, ""
     return compose.negative(given), compose.missing(given)
 
 
-def _nag_acts(request: GenerateRequest) -> bool:
-    """At scale 1 or alpha 0, NAG's formula leaves the prompt's features as they are."""
-    return request.nag and request.nag_scale > 1 and request.nag_alpha > 0
-
-
 def _nag(request: GenerateRequest, steps: tuple[StepPlan, ...], negative: str) -> NagPlan | None:
     """NAG acts where there is a negative prompt and a step has no CFG to evaluate it."""
     unguided = any(not is_guided(step.guidance_scale) for step in steps)
-    if not (_nag_acts(request) and negative.strip() and unguided):
+    if not (request.nag_acts and negative.strip() and unguided):
         return None
     return NagPlan(scale=request.nag_scale, tau=request.nag_tau, alpha=request.nag_alpha)
 

@@ -162,6 +162,11 @@ class GenerateRequest(BaseModel):
         """A validated copy with some fields changed."""
         return GenerateRequest(**(self.model_dump() | changes))
 
+    @property
+    def nag_acts(self) -> bool:
+        """At scale 1 or alpha 0, NAG's formula leaves the prompt's features as they are."""
+        return self.nag and self.nag_scale > 1 and self.nag_alpha > 0
+
     def batch(self, size: int) -> tuple[GenerateRequest, ...]:
         """`size` requests with seeds s, s+1, …; the seed must be set when `size` > 1."""
         if size < 1:

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from training import __main__ as training
-from training import pictures, shifts, state, text, vae, wishes
+from training import lights, pictures, shifts, state, text, vae, wishes
 from wan2_i2v import GenerateRequest, generate
 
 FEW = {
@@ -28,7 +28,8 @@ FEW = {
     },
     text: {"STEPS": 3, "CORPUS": 500, "BATCH": 4},
     shifts: {"PICTURES": 6},
-    wishes: {"PROMPTS": 120, "SHAPES": ((8, 8, 3), (8, 12, 4)), "BATCH": 256, "STEPS": 60, "LIGHT_STEPS": 60},
+    wishes: {"PROMPTS": 120, "SHAPES": ((8, 8, 3), (8, 12, 4)), "BATCH": 256, "STEPS": 60},
+    lights: {"STEPS": 60},
 }
 
 
