@@ -32,7 +32,7 @@ class Disk:
 
     def flush(self, handle: int) -> None:
         log = self.path.with_name(f"{self.path.name}-wal")
-        if not os.path.samestat(os.fstat(handle), os.stat(log)):
+        if not os.path.samestat(os.fstat(handle), log.stat()):
             # Of another database, by a thread that an earlier test has left.
             self._sync(handle)
             return
