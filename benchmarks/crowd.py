@@ -1,61 +1,117 @@
-"""Some of the clients of load.py, in a process of their own: a thread and a connection each, standard library only.
+"""The clients of load.py, in a process of their own: a connection each, one request at a time, standard library only.
 
 Comes in: one JSON object on stdin, then a line that says go. Goes out: one JSON object, how many seconds each submission took
-and how often each status was answered. Beside the server and not beside whoever asks /health:
-threads of one Python process wait for each other, and that would be measured with the answers.
+and how often each status was answered. One loop serves them all and reads no more of an answer than it must: what a
+client computes, other machines' processors would compute, and here it would be measured with the answers.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import random
+import re
+import selectors
+import socket
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 TIMEOUT = 300.0
+HEAD_END = b"\r\n\r\n"
 
 
-def post(connection: http.client.HTTPConnection, body: bytes) -> int:
-    connection.request("POST", "/api/jobs", body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
+class Client:
+    """Submits the jobs `numbers`, each twice. Before each of them it thinks, for `pause` seconds on average.
 
-
-def submit(order: dict[str, Any], numbers: list[int]) -> tuple[list[float], Counter[int]]:
-    """One client's submissions, each twice: seconds of the first ones, and how often each status was answered.
-
-    Before each of them it thinks, for `pause` seconds on average.
+    `seconds` are what the first submissions took, from the first byte sent to the last byte received.
     """
-    dice = random.Random(numbers[0] if numbers else 0)
-    taken: list[float] = []
-    statuses: Counter[int] = Counter()
-    connection = http.client.HTTPConnection(order["host"], order["port"], timeout=TIMEOUT)
-    for number in numbers:
-        if order["pause"]:
-            time.sleep(dice.expovariate(1 / order["pause"]))
-        settings = order["settings"] | {"seed": number}
-        body = json.dumps({"picture": order["picture"], "settings": settings, "job_id": f"{order['name']}-{number}"})
-        begin = time.perf_counter()
-        statuses[post(connection, body.encode())] += 1
-        taken.append(time.perf_counter() - begin)
-        statuses[post(connection, body.encode())] += 1
-    connection.close()
-    return taken, statuses
+
+    def __init__(self, order: dict[str, Any], numbers: list[int]) -> None:
+        self._order, self._left = order, list(numbers)
+        self._dice = random.Random(numbers[0] if numbers else 0)
+        self.socket = socket.create_connection((order["host"], order["port"]), TIMEOUT)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._request, self._answer = b"", bytearray()
+        self._begun = 0.0
+        self._is_first = True
+        self.seconds: list[float] = []
+        self.statuses: Counter[int] = Counter()
+        self.due = self._thought()
+
+    def _thought(self) -> float:
+        """When the next job is submitted; never when there is none."""
+        if not self._left:
+            return float("inf")
+        pause = self._order["pause"]
+        return time.perf_counter() + (self._dice.expovariate(1 / pause) if pause else 0.0)
+
+    def submit(self) -> None:
+        number = self._left.pop(0)
+        settings = self._order["settings"] | {"seed": number}
+        job = {"picture": self._order["picture"], "settings": settings, "job_id": f"{self._order['name']}-{number}"}
+        body = json.dumps(job).encode()
+        head = (
+            f"POST /api/jobs HTTP/1.1\r\nHost: {self._order['host']}:{self._order['port']}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._request, self.due = head.encode() + body, float("inf")
+        self._send()
+
+    def _send(self) -> None:
+        self._answer.clear()
+        self._begun = time.perf_counter()
+        self.socket.sendall(self._request)
+
+    def receive(self) -> None:
+        """Take what has arrived; when that is a whole answer, say the same once more, or think."""
+        arrived = self.socket.recv(1 << 16)
+        if not arrived:
+            raise ConnectionError(f"the server hung up after {bytes(self._answer)!r}")
+        self._answer += arrived
+        head = self._answer.find(HEAD_END)
+        if head < 0:
+            return
+        length = re.search(rb"\r\ncontent-length: *(\d+)", self._answer[:head], re.IGNORECASE)
+        if length is None or len(self._answer) < head + len(HEAD_END) + int(length[1]):
+            return
+        self.statuses[int(self._answer[9:12])] += 1
+        if self._is_first:
+            self.seconds.append(time.perf_counter() - self._begun)
+            self._is_first = False
+            self._send()
+        else:
+            self._is_first = True
+            self.due = self._thought()
+
+
+def submit(clients: list[Client], jobs: int) -> None:
+    """Until each of the jobs was submitted twice."""
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+        while sum(sum(client.statuses.values()) for client in clients) < 2 * jobs:
+            now = time.perf_counter()
+            for client in clients:
+                if client.due <= now:
+                    client.submit()
+            due = min(client.due for client in clients)
+            for key, _ in selector.select(min(TIMEOUT, max(0.0, due - time.perf_counter()))):
+                key.data.receive()
 
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
+    clients = [Client(order, numbers) for numbers in order["shares"]]
     print("ready", flush=True)
     sys.stdin.readline()
-    with ThreadPoolExecutor(len(order["shares"])) as pool:
-        told = list(pool.map(lambda numbers: submit(order, numbers), order["shares"]))
-    statuses = sum((statuses for _, statuses in told), Counter[int]())
-    print(json.dumps({"seconds": [one for taken, _ in told for one in taken], "statuses": statuses}))
+    for client in clients:
+        client.due = client.due if order["pause"] else 0.0
+    submit(clients, sum(map(len, order["shares"])))
+    for client in clients:
+        client.socket.close()
+    statuses = sum((client.statuses for client in clients), Counter[int]())
+    print(json.dumps({"seconds": [one for client in clients for one in client.seconds], "statuses": statuses}))
 
 
 if __name__ == "__main__":

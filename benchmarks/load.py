@@ -38,7 +38,7 @@ from servers import LiveServer, serving, until
 
 SETTINGS = {"prompt": "pan left", "num_frames": 5, "width": 64, "height": 64, "num_inference_steps": 2}
 HEALTH_PAUSE = 0.05
-PROCESSES = 4
+PROCESSES = 1
 SLEEP = 0.01
 
 

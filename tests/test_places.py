@@ -149,3 +149,25 @@ def test_sweeping_removes_only_what_a_killed_writer_left(tmp_path):
         (tmp_path / name).touch()
     sweep(tmp_path / "clip.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_folder_that_took_a_file_is_believed_for_a_while(tmp_path, monkeypatch):
+    made = []
+    temporary = places.tempfile.NamedTemporaryFile
+    monkeypatch.setattr(
+        places.tempfile, "NamedTemporaryFile", lambda **asked: made.append(asked["dir"]) or temporary(**asked)
+    )
+    moment = [100.0]
+    monkeypatch.setattr(places.time, "monotonic", lambda: moment[0])
+    folders = places.Folders(0.25)
+    for seed in (1, 2):
+        places.check_writable(
+            plans.plan(job_id=f"j{seed}", output=str(tmp_path)), jobs=tmp_path / "jobs", folders=folders
+        )
+    assert made == [tmp_path] * 2
+    moment[0] += 0.3
+    places.check_writable(plans.plan(job_id="j3", output=str(tmp_path)), jobs=tmp_path / "jobs", folders=folders)
+    assert made == [tmp_path] * 4
+    # A longer name is another question.
+    places.check_writable(plans.plan(job_id="j" * 99, output=str(tmp_path)), jobs=tmp_path / "jobs", folders=folders)
+    assert made == [tmp_path] * 5

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,13 +74,41 @@ def finished(workspace: Workspace) -> bool:
     return record is not None and record.status == "done" and record.video is not None and Path(record.video).exists()
 
 
-def check_writable(*plans: JobPlan, jobs: Path | None = None) -> None:
+class Folders:
+    """Folders that were seen to take a file, which holds for `seconds`.
+
+    A server asks for each of the jobs that a crowd submits, and to make a file takes as long as half of the rest.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+        self._found: dict[tuple[Path, int], tuple[float, Path]] = {}
+
+    def writable(self, folder: Path, prefix: str) -> Path:
+        """The nearest existing folder of `folder` and those above, shown to take a file whose name begins with `prefix`.
+
+        The file is gone at once. Raises OSError.
+        """
+        # A name that is too long is an obstacle of its own.
+        key, now = (folder, len(os.fsencode(prefix))), time.monotonic()
+        at, nearest = self._found.get(key, (-math.inf, folder))
+        if now - at >= self._seconds:
+            nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+            with tempfile.NamedTemporaryFile(prefix=prefix, dir=nearest):
+                self._found[key] = now, nearest
+        return nearest
+
+
+def check_writable(*plans: JobPlan, jobs: Path | None = None, folders: Folders | None = None) -> None:
     """Refuse, before any work, videos that could not be put at their final places. Creates nothing.
 
-    `jobs` is where the jobs' folders are, when that is known; else the settings are asked, which takes milliseconds. A target that exists is no obstacle when it is to be overwritten, or already is the very video that the plan makes.
+    `jobs` is where the jobs' folders are, when that is known; else the settings are asked, which takes milliseconds.
+    What `folders` know already is not looked at again. A target that exists is no obstacle when it is to be overwritten, or
+    already is the very video that the plan makes.
 
     Raises OutputError for a place that cannot be written, has no room or is taken, InvalidRequest for a bad name.
     """
+    folders = folders or Folders()
     takers: dict[Path, str] = {}
     needed: list[tuple[Path, float]] = []
     for plan in plans:
@@ -91,35 +121,31 @@ def check_writable(*plans: JobPlan, jobs: Path | None = None) -> None:
             )
         takers[target.absolute()] = plan.job_id
         try:
-            folder = _check_place(plan, target)
+            folder = _check_place(plan, target, folders)
         except OSError as error:
             raise OutputError(f"cannot write {target}: {error.strerror}. Choose another --output.") from error
         needed.append((folder, _estimate(plan)))
     if plans:
-        needed.append((_check_jobs(jobs or Settings().jobs), sum(map(_working_estimate, plans))))
+        needed.append((_check_jobs(jobs or Settings().jobs, folders), sum(map(_working_estimate, plans))))
     _check_room(needed)
 
 
-def _check_place(plan: JobPlan, target: Path) -> Path:
+def _check_place(plan: JobPlan, target: Path, folders: Folders) -> Path:
     """The nearest existing folder above `target`, proven writable with a file of the longest name that is needed."""
     if target.exists() and not plan.overwrite and not _is_video_of(plan, target):
         raise OutputError(metadata.taken(target))
     check_sidecar(target)
-    folder = next(parent for parent in target.absolute().parents if parent.exists())
-    with tempfile.NamedTemporaryFile(prefix=f".{sidecar_path(target).name}-", dir=folder):
-        return folder
+    return folders.writable(target.absolute().parent, f".{sidecar_path(target).name}-")
 
 
-def _check_jobs(jobs: Path) -> Path:
+def _check_jobs(jobs: Path, folders: Folders) -> Path:
     """The nearest existing folder above the jobs' folders, proven writable.
 
     Raises OutputError.
     """
     jobs = jobs.absolute()
-    folder = next(parent for parent in (jobs, *jobs.parents) if parent.exists())
     try:
-        with tempfile.NamedTemporaryFile(prefix=".job-", dir=folder):
-            return folder
+        return folders.writable(jobs, ".job-")
     except OSError as error:
         raise OutputError(
             f"cannot write {jobs}, where jobs keep their artifacts: {error.strerror}. "
@@ -163,8 +189,9 @@ def _check_room(needed: Sequence[tuple[Path, float]]) -> None:
     """Raise OutputError when a disk has less room than all that is to lie on it; folders share disks."""
     disks: dict[int, tuple[Path, float]] = {}
     for folder, size in needed:
-        first, sum_before = disks.get(folder.stat().st_dev, (folder, 0.0))
-        disks[folder.stat().st_dev] = first, sum_before + size
+        disk = folder.stat().st_dev
+        first, sum_before = disks.get(disk, (folder, 0.0))
+        disks[disk] = first, sum_before + size
     for folder, size in disks.values():
         free = shutil.disk_usage(folder).free
         if free < size:

@@ -20,12 +20,13 @@ from PIL import Image
 
 from requests_http import png
 from wan2_i2v.errors import InvalidRequest
+from wan2_i2v.events import Progress, Started
 from wan2_i2v.jobs.drafts import Drafts
 from wan2_i2v.jobs.errors import DeviceBusy, JobConflict
 from wan2_i2v.jobs.job import StoredJob
-from wan2_i2v.jobs.service import Service, ServiceSettings, Submission
+from wan2_i2v.jobs.service import Service, ServiceSettings, Submission, _pictures
 from wan2_i2v.jobs.store import Store
-from wan2_i2v.jobs.worker import Limits
+from wan2_i2v.jobs.worker import Limits, Worker, _Hand
 from wan2_i2v.plan import JobPlan
 from wan2_i2v.workspace import Workspace
 
@@ -183,12 +184,15 @@ class Killed(BaseException):
 
 def test_a_submission_that_a_kill_cut_short_can_be_repeated(start, picture, monkeypatch):
     service = start()
+    with monkeypatch.context() as patch:
+        patch.setattr(service.store, "submit_all", lambda *args: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            service.submit(ask(picture, "a", seed=5))
+    assert not service.folder("a").exists()
+    # What earlier versions left of such a submission.
     for name in ("a", "b"):
-        with monkeypatch.context() as patch:
-            patch.setattr(service.store, "submit", lambda *args: (_ for _ in ()).throw(Killed))
-            with pytest.raises(Killed):
-                service.submit(ask(picture, name, seed=5))
-        assert [path.name[:8] for path in service.folder(name).iterdir()] == ["picture-"]
+        service.folder(name).mkdir()
+        (service.folder(name) / "picture-0123456789abcdef").write_bytes(picture)
     job, new = service.submit(ask(picture, "a", seed=6))
     assert new
     assert json.loads(job.plan)["seed"] == 6
@@ -201,12 +205,15 @@ def test_a_submission_that_a_kill_cut_short_can_be_repeated(start, picture, monk
 
 
 def test_what_a_power_cut_took_of_waiting_jobs_is_made_again(start, picture):
-    """A submission flushes its row and its picture, and nothing of its folder: that may be gone, or empty."""
+    """A job that begins flushes nothing of its folder: that may be gone, or empty."""
     first = start(Limits(batch=1, beat=0.1, idle_poll=0.1))
     first.submit(ask(picture, "computes", num_inference_steps=200))
     until(first, "computes", is_denoising)
     for name in ("gone", "empty"):
         first.submit(replace(ask(picture, name), last_picture=picture))
+    for name in ("gone", "empty"):
+        assert not first.folder(name).exists()
+        first.lay_out(first.store.get(name))
     first.stop()
     shutil.rmtree(first.folder("gone"))
     for path in first.folder("empty").iterdir():
@@ -253,12 +260,58 @@ def test_submissions_are_idempotent_and_refusals_leave_nothing(start, picture):
     assert (new, new_again, again.plan) == (True, False, first.plan)
     with pytest.raises(JobConflict):
         service.submit(ask(picture, "a", seed=6))
-    before = sorted(path.name for path in service.jobs.iterdir())
     for submission in (ask(b"no picture", "b"), ask(picture, "c", width=-1), ask(picture, "../d")):
         with pytest.raises(InvalidRequest):
             service.submit(submission)
-    assert sorted(path.name for path in service.jobs.iterdir()) == before
+    assert {path.name for path in service.jobs.iterdir() if not path.name.startswith("queue.db")} <= {"a"}
     assert service.plan(ask(picture, "e")).num_frames == 5
     assert not service.folder("e").exists()
     with contextlib.suppress(JobConflict):
         service.store.cancel("a")
+
+
+def test_pictures_of_remembered_jobs_stay_on_the_shelf(start, picture):
+    service = start(Limits(batch=1, beat=0.1, idle_poll=0.1))
+    service.submit(ask(picture, "computes", num_inference_steps=200))
+    until(service, "computes", is_denoising)
+    ending, alone = png(40, 24), png(24, 40)
+    service.submit(replace(ask(picture, "waits"), last_picture=ending))
+    wanted = {facts.sha256 for job in service._remembered() for facts in _pictures(job)}
+    service.shelf.put(alone)
+    service.shelf.sweep(-1.0, wanted)
+    left = {path.read_bytes() for path in (service.output / "pictures").iterdir()}
+    assert left == {picture, ending}
+    service.store.cancel("computes")
+    assert until(service, "waits", over).state == "done"
+
+
+def test_a_job_whose_picture_is_gone_fails_and_says_so(start, picture):
+    service = start(Limits(batch=2, beat=0.1, idle_poll=0.1))
+    service.submit(ask(picture, "computes", num_inference_steps=200))
+    until(service, "computes", is_denoising)
+    other = png(40, 24)
+    service.submit(ask(other, "gone"))
+    service.submit(ask(picture, "there"))
+    service.shelf.path(hashlib.sha256(other).hexdigest()).unlink()
+    service.store.cancel("computes")
+    gone = until(service, "gone", over)
+    assert (gone.state, gone.error["field"]) == ("failed", "picture")
+    assert "Upload the picture again" in gone.error["message"]
+    assert until(service, "there", over).state == "done"
+
+
+def test_of_fast_steps_not_all_are_told(store, new_job, tmp_path, monkeypatch):
+    store.submit(new_job("a"))
+    (job,) = store.claim("w", 1, 60)
+    worker = Worker(store, "w", lambda job_id: tmp_path, lay_out=lambda job: None)
+    worker._hand = _Hand({"a": job}, taken=True)
+    moment = [50.0]
+    monkeypatch.setattr(time, "monotonic", lambda: moment[0])
+    for stage, total in (("denoise high", 30), ("denoise low", 3)):
+        worker._tell(Started("a", stage, total))
+        for done in range(1, total + 1):
+            moment[0] += 0.03
+            worker._tell(Progress("a", stage, done, total))
+    told = [(event.data["stage"][8:], event.data["done"]) for event in store.events(0) if event.kind == "progress"]
+    high = [0, 1, 5, 9, 13, 17, 21, 25, 29, 30]
+    assert told == [("high", done) for done in high] + [("low", done) for done in (0, 3)]

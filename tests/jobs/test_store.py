@@ -209,3 +209,35 @@ def test_a_locked_database_is_a_clear_error_and_changes_nothing(tmp_path, new_jo
 
 
 TestJobMachine = JobMachine.TestCase
+
+
+def test_many_jobs_are_written_at_once_and_each_has_its_own_outcome(store, new_job):
+    store.submit(new_job("known"))
+    store.submit(new_job("taken", digest="other"))
+    jobs = [new_job("a"), new_job("known"), new_job("taken"), new_job("b"), new_job("c"), new_job("d", client="x")]
+    outcomes = store.submit_all(jobs, max_queued=4)
+    told = [outcome if isinstance(outcome, Wan2I2VError) else (outcome[0].id, outcome[1]) for outcome in outcomes]
+    assert told[:2] == [("a", True), ("known", False)]
+    assert isinstance(told[2], JobConflict)
+    assert told[3] == ("b", True)
+    assert [str(one) for one in told[4:]] == ["4 jobs wait already; the limit is 4. Try again later."] * 2
+    assert sorted(store.known(["a", "b", "c", "d", "known"])) == ["a", "b", "known"]
+    assert [event.job_id for event in store.events(0)] == ["known", "taken", "a", "b"]
+
+
+def test_a_clients_own_limit_counts_what_is_written_with_it(store, new_job):
+    jobs = [new_job(name, client=client) for name, client in (("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"))]
+    outcomes = store.submit_all(jobs, max_queued=9, max_of_client=2)
+    assert [isinstance(outcome, QueueFull) for outcome in outcomes] == [False, False, True, False]
+    assert "jobs of yours" in str(outcomes[2])
+
+
+def test_positions_are_those_of_each_job_alone(store, new_job):
+    for number in range(12):
+        store.submit(new_job(f"j{number}", priority=number % 3 == 2))
+    store.claim("w", 2, 60)
+    store.cancel("j3")
+    jobs = store.page(limit=50)
+    together = store.positions(jobs)
+    assert together == {name: place for job in jobs for name, place in store.positions([job]).items()}
+    assert sorted(together.values()) == list(range(9))

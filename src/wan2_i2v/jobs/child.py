@@ -21,7 +21,7 @@ from wan2_i2v.errors import Cancelled, JobNotFound, Wan2I2VError, translate
 from wan2_i2v.events import Event
 
 BEAT_SECONDS = 1.0
-NICENESS = 5
+NICENESS = 15
 FOLDER_WAIT_SECONDS = 30.0
 """How long to wait for a job's folder: a child of a killed server needs a moment to end."""
 

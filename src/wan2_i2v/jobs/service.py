@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 from wan2_i2v import backends, devices, measured, pictures, places
 from wan2_i2v.backends import comfyui, ray
 from wan2_i2v.backends.base import Wanted
-from wan2_i2v.errors import InvalidImage, InvalidRequest, Wan2I2VError, translate
+from wan2_i2v.errors import InvalidRequest, Wan2I2VError, translate
 from wan2_i2v.insights import noting
 from wan2_i2v.jobs.drafts import Drafts
 from wan2_i2v.jobs.errors import JobConflict
@@ -35,7 +35,7 @@ from wan2_i2v.jobs.store import Store
 from wan2_i2v.jobs.worker import Limits, Worker
 from wan2_i2v.models import catalog
 from wan2_i2v.models.lora import choosing
-from wan2_i2v.plan import JobPlan
+from wan2_i2v.plan import ImageFacts, JobPlan
 from wan2_i2v.record import Record
 from wan2_i2v.request import BackendName, GenerateRequest
 from wan2_i2v.settings import Settings
@@ -47,6 +47,7 @@ MAX_DRAWN_SEED = 2**32
 HOUSEKEEPING_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 TABLE_SECONDS = 10.0
+FOLDERS_SECONDS = 0.25
 ELSEWHERE = {"comfyui": comfyui.ELSEWHERE, "ray": ray.ELSEWHERE}
 """Backends that compute on other machines, with what a service owns in place of a device."""
 PICTURE = "picture-"
@@ -107,6 +108,10 @@ class Submission:
         return hashlib.sha256(said.encode()).hexdigest()
 
 
+Outcome = tuple[StoredJob, bool] | Exception
+"""What a submission came to: its job and whether that is new, or why there is none."""
+
+
 class Service:
     """Started with `start`, ended with `stop`. Every method may block on the disk: call none from an event loop."""
 
@@ -120,7 +125,9 @@ class Service:
         self.model = catalog.look(settings.model) if settings.backend == "comfyui" else catalog.find(settings.model)
         self.shelf = Shelf(self.output / "pictures", settings.max_pixels)
         self.store = Store(settings.database or f"sqlite:///{self.jobs}/queue.db")
-        self.worker = Worker(self.store, f"worker-{self.device.name}", self.folder, settings.limits)
+        self.worker = Worker(
+            self.store, f"worker-{self.device.name}", self.folder, settings.limits, lay_out=self.lay_out
+        )
         self._drafts = Drafts(self.model, self.device)
         self._table = (-TABLE_SECONDS, measured.Table())
         self._ending = threading.Event()
@@ -128,14 +135,13 @@ class Service:
             threading.Thread(target=task, name=task.__name__, daemon=True) for task in (self._work, self._keep_house)
         ]
         self._owned = owning(self.device.name, settings.url, settings.lock_folder)
+        self._folders = places.Folders(FOLDERS_SECONDS)
         self._planning = threading.Semaphore(PLANNED_AT_ONCE)
         self._accepting = [threading.Lock() for _ in range(LOCKS)]
 
     def start(self) -> None:
         """Own the device and begin to work. Raises DeviceBusy."""
         self._owned.__enter__()
-        for job in self._unfinished():
-            lay_out(job, self.shelf)
         for thread in self._threads:
             thread.start()
 
@@ -164,41 +170,54 @@ class Service:
 
         Raises InvalidRequest and its like for what can never work, JobConflict, QueueFull, StoreUnavailable, OutputError.
         """
-        job_id = submission.job_id or uuid.uuid4().hex
-        with self._accepting[hash(job_id) % LOCKS]:
-            known = self._known(job_id, submission.digest()) if submission.job_id else None
-            if known is not None:
-                return known, False
-            stored, new = self._accepted(submission, job_id)
-        self.worker.wake.set()
-        return stored, new
+        outcome = self.submit_all([submission])[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def _accepted(self, submission: Submission, job_id: str) -> tuple[StoredJob, bool]:
-        folder = self.folder(job_id)
-        existed = folder.exists()
-        try:
-            with self._planning:
-                request, plan = self._planned(submission, job_id, folder)
-            return self.store.submit(
-                NewJob(
-                    job_id,
-                    submission.digest(),
-                    request.model_dump_json(exclude_defaults=True),
-                    plan.model_dump_json(),
-                    dict(submission.options),
-                    submission.client,
-                    f"{request.prompt}\n{request.negative_prompt}",
-                    submission.priority,
-                    submission.time_to_live,
-                    submission.execution_timeout,
-                ),
-                self.settings.max_queued,
-                self.settings.max_queued_per_client,
-            )
-        except (Wan2I2VError, OSError) as error:
-            if not existed and not isinstance(error, JobConflict):
-                _discard(folder)
-            raise translate(error, f"accepting {job_id}") from error
+    def submit_all(self, submissions: Sequence[Submission]) -> list[Outcome]:
+        """`submit` for many, with one transaction; in their order. What it would raise for one stands in its place."""
+        outcomes: dict[int, Outcome] = {}
+        waiting = {number: (one.job_id or uuid.uuid4().hex, one) for number, one in enumerate(submissions)}
+        while waiting:
+            # Of two under one id the second waits for what becomes of the first.
+            first = {job_id: number for number, (job_id, _) in reversed(waiting.items())}
+            batch = [waiting.pop(number) for number in sorted(first.values())]
+            outcomes |= {first[job_id]: outcome for job_id, outcome in self._accepted(dict(batch)).items()}
+        self.worker.wake.set()
+        return [outcomes[number] for number in range(len(submissions))]
+
+    def is_quick(self, submission: Submission) -> bool:
+        """Whether to accept this takes about a millisecond: its pictures need not be read first."""
+        given = (submission.picture, submission.last_picture)
+        return all(one is None or (isinstance(one, str) and self.shelf.knows(one)) for one in given)
+
+    def _accepted(self, submissions: Mapping[str, Submission]) -> dict[str, Outcome]:
+        """What became of each submission, by job id."""
+        outcomes: dict[str, Outcome] = {}
+        fresh: dict[str, NewJob] = {}
+        with contextlib.ExitStack() as locks:
+            # In order, so that two who want several never wait for each other.
+            for number in sorted({hash(job_id) % LOCKS for job_id in submissions}):
+                locks.enter_context(self._accepting[number])
+            stored = self.store.known([job_id for job_id, one in submissions.items() if one.job_id])
+            for job_id, submission in submissions.items():
+                try:
+                    digest = submission.digest()
+                    known = self._known(job_id, digest, stored.get(job_id)) if submission.job_id else None
+                    if known is None:
+                        fresh[job_id] = self._planned(submission, job_id, digest)
+                    else:
+                        outcomes[job_id] = known, False
+                except (Wan2I2VError, OSError) as error:
+                    outcomes[job_id] = translate(error, f"accepting {job_id}")
+                except Exception as error:
+                    # What is wrong with one must not become the others' answer; its own client's route tells the log.
+                    outcomes[job_id] = error
+            if fresh:
+                limits = self.settings.max_queued, self.settings.max_queued_per_client
+                outcomes |= zip(fresh, self.store.submit_all(list(fresh.values()), *limits), strict=True)
+        return outcomes
 
     def record(self, job_id: str) -> Record | None:
         """The record of a job that ended; None before."""
@@ -215,31 +234,41 @@ class Service:
             noting.rate(record, Workspace(self.folder(job_id)), rating)
         return job
 
-    def _known(self, job_id: str, digest: str) -> StoredJob | None:
-        """The job of this id when it is the same submission. Raises JobConflict for another one's id."""
-        found = self.store.known(job_id)
-        folder = self.folder(job_id)
-        if found is None and _is_unaccepted(folder):
-            # A server that was killed while it accepted this job: nobody was told that it had been.
-            _discard(folder)
-        elif found is None and (folder / "plan.json").exists():
-            raise JobConflict(f"job id {job_id!r} belongs to an earlier job; choose another id.")
+    def _known(self, job_id: str, digest: str, found: StoredJob | None) -> StoredJob | None:
+        """`found`, the job of this id, when it is the same submission. Raises JobConflict for another one's id."""
         if found is not None and found.digest != digest:
             raise JobConflict(f"job id {job_id!r} belongs to a different job; choose another id.")
+        folder = self.folder(job_id)
+        if found is None and folder.is_dir():
+            if _has_made_nothing(folder):
+                # Of a job that was forgotten, or of a server of an earlier version that was killed while it accepted this one.
+                _discard(folder)
+            elif (folder / "plan.json").exists():
+                raise JobConflict(f"job id {job_id!r} belongs to an earlier job; choose another id.")
         return found
 
-    def _planned(self, submission: Submission, job_id: str, folder: Path) -> tuple[GenerateRequest, JobPlan]:
-        """Put the pictures into the job's folder and plan. The folder is made only for a job id that is allowed."""
+    def _planned(self, submission: Submission, job_id: str, digest: str) -> NewJob:
+        """The job as it will be written down, its pictures on the disk. Its folder is made when the job begins, see `lay_out`."""
         picture, last = self._shelved(submission)
-        held = {"image": (picture, folder / f"{PICTURE}{picture[:16]}")}
+        folder = self.folder(job_id)
+        paths = {"image": str(folder / f"{PICTURE}{picture[:16]}")}
         if last is not None:
-            held["last_image"] = (last, folder / f"last-{PICTURE}{last[:16]}")
-        paths = {name: str(path) for name, (_, path) in held.items()}
+            paths["last_image"] = str(folder / f"last-{PICTURE}{last[:16]}")
         request = _request(submission, paths | {"job_id": job_id, "output": str(self.output)})
-        folder.mkdir(parents=True, exist_ok=True)
-        for kept, path in held.values():
-            self.shelf.link(kept, path)
-        return request, self._plan(request, picture, last)
+        with self._planning:
+            plan = self._plan(request, picture, last)
+        return NewJob(
+            job_id,
+            digest,
+            request.model_dump_json(exclude_defaults=True),
+            plan.model_dump_json(),
+            dict(submission.options),
+            submission.client,
+            f"{request.prompt}\n{request.negative_prompt}",
+            submission.priority,
+            submission.time_to_live,
+            submission.execution_timeout,
+        )
 
     def _shelved(self, submission: Submission) -> tuple[str, str | None]:
         """The ids of the first and the last picture, kept."""
@@ -247,9 +276,16 @@ class Service:
         return self._kept(submission.picture), None if last is None else self._kept(last)
 
     def _kept(self, picture: bytes | str) -> str:
-        return picture if isinstance(picture, str) else self.shelf.put(picture)
+        if not isinstance(picture, str):
+            return self.shelf.put(picture)
+        self.shelf.use(picture)
+        return picture
 
     def _plan(self, request: GenerateRequest, picture: str, last: str | None) -> JobPlan:
+        named = request.last_image
+        if last is not None:
+            # The job's own folder, which the request names, is not there yet.
+            request = request.replaced(last_image=str(self.shelf.path(last)))
         facts = self.shelf.facts(picture).model_copy(update={"path": request.image})
         seed, kept = secrets.randbelow(MAX_DRAWN_SEED), self.shelf.path(picture)
         if self.settings.backend in ELSEWHERE:
@@ -262,8 +298,20 @@ class Service:
         else:
             loras, table = choosing.choose(request, self.model), self._measured()
             plan = self._drafts.draft(request, facts, kept, last, seed, loras, table)
-        places.check_writable(plan, jobs=self.jobs)
+        if plan.last_image is not None:
+            plan = plan.model_copy(update={"last_image": plan.last_image.model_copy(update={"path": named})})
+        places.check_writable(plan, jobs=self.jobs, folders=self._folders)
         return plan
+
+    def lay_out(self, job: StoredJob) -> None:
+        """See that a job's pictures are in its folder; its plan names them by their paths. Raises InvalidImage, OSError.
+
+        To make a folder takes the disk as long as all else that a submission needs, and a power cut may take it away again.
+        """
+        make_folder(self.folder(job.id))
+        for facts in _pictures(job):
+            if not Path(facts.path).exists():
+                self.shelf.link(facts.sha256, Path(facts.path))
 
     def _measured(self) -> measured.Table:
         """The table of this machine, read again once in a while: a plan per keystroke shall not read it each time."""
@@ -275,10 +323,10 @@ class Service:
             self._table = (time.monotonic(), table)
         return table
 
-    def _unfinished(self) -> Iterator[StoredJob]:
-        """Jobs that wait or run, a few at a time: plans are long, and there may be thousands."""
+    def _remembered(self) -> Iterator[StoredJob]:
+        """All jobs, a few at a time: plans are long, and there may be thousands."""
         below: int | None = None
-        while found := self.store.page(below=below, limit=PAGE, only=("queued", "running")):
+        while found := self.store.page(below=below, limit=PAGE):
             yield from found
             below = found[-1].seq
 
@@ -301,24 +349,17 @@ class Service:
                 self.store.prune(time.time() - self.settings.retain_days * DAY)
                 self.store.tidy()
                 if time.monotonic() - swept > SWEEP_SECONDS:
-                    self.shelf.sweep(self.settings.retain_days * DAY)
+                    wanted = {facts.sha256 for job in self._remembered() for facts in _pictures(job)}
+                    self.shelf.sweep(self.settings.retain_days * DAY, wanted)
                     swept = time.monotonic()
             except (Wan2I2VError, OSError):
                 # Database or disk does not answer: clients are told so, and the next second tries again.
                 continue
 
 
-def lay_out(job: StoredJob, shelf: Shelf) -> None:
-    """See that the pictures of a job are in its folder, which a power cut may have taken away; a plan names them by their paths.
-
-    A picture that is nowhere any more is told when the job is begun, or asked for it.
-    """
+def _pictures(job: StoredJob) -> list[ImageFacts]:
     plan = JobPlan.model_validate_json(job.plan)
-    for facts in (plan.image, plan.last_image):
-        if facts is not None and not Path(facts.path).exists():
-            with contextlib.suppress(InvalidImage, OSError):
-                make_folder(Path(facts.path).parent)
-                shelf.link(facts.sha256, Path(facts.path))
+    return [facts for facts in (plan.image, plan.last_image) if facts is not None]
 
 
 def _picture_id(picture: bytes | str) -> str:
@@ -337,16 +378,15 @@ def _request(submission: Submission, set_here: Mapping[str, str]) -> GenerateReq
     return GenerateRequest(**(dict(submission.fields) | dict(set_here)))
 
 
-def _is_unaccepted(folder: Path) -> bool:
+def _has_made_nothing(folder: Path) -> bool:
     """Whether a folder holds only what is there before a job has made anything, a picture first of all."""
-    names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
+    names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
     pictures_of_it = [name for name in names if name.removeprefix("last-").startswith(PICTURE)]
     return bool(pictures_of_it) and set(names) <= {*pictures_of_it, "request.json", "plan.json"}
 
 
 def _discard(folder: Path) -> None:
-    """Remove the folder of a job that was not accepted, with its pictures."""
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            entry.unlink()
-        folder.rmdir()
+    """Remove the folder of a job that has made nothing, with its pictures."""
+    for entry in folder.iterdir():
+        entry.unlink()
+    folder.rmdir()

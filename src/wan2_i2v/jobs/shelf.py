@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from pathlib import Path
 
 from wan2_i2v import pictures
@@ -44,8 +45,18 @@ class Shelf:
                 self._remember(picture, pictures.read_facts(temporary, self._max_pixels))
             self._flushed.add(picture)
         else:
-            self._use(picture, path)
+            self.use(picture)
         return picture
+
+    def use(self, picture: str) -> None:
+        """Keep a picture from now on as if it were new; it is on disk when this returns. Raises InvalidImage."""
+        os.utime(self.path(picture))
+        # One that is there by its name may just be on its way to the disk.
+        if picture not in self._flushed:
+            sync_folder(self._folder)
+            if len(self._flushed) >= REMEMBERED:
+                self._flushed.clear()
+            self._flushed.add(picture)
 
     def path(self, picture: str) -> Path:
         """The file of an id. Raises InvalidImage for an id that is not kept."""
@@ -56,9 +67,15 @@ class Shelf:
 
     def facts(self, picture: str) -> ImageFacts:
         """What is known of a kept picture, whatever the path in it. Raises InvalidImage."""
-        path = self.path(picture)
         known = self._facts.get(picture)
-        return known or self._remember(picture, pictures.read_facts(path, self._max_pixels))
+        return known or self._remember(picture, pictures.read_facts(self.path(picture), self._max_pixels))
+
+    def has(self, picture: str) -> bool:
+        return (self._folder / picture).is_file()
+
+    def knows(self, picture: str) -> bool:
+        """Whether the facts of a picture are known without a look at it."""
+        return picture in self._facts
 
     def link(self, picture: str, path: Path) -> None:
         """Give a kept picture a second name, `path`, which outlives the first, once the system has written it down.
@@ -66,7 +83,7 @@ class Shelf:
         The first one is on disk when this returns. Raises InvalidImage.
         """
         source = self.path(picture)
-        self._use(picture, source)
+        self.use(picture)
         if path.exists():
             return
         try:
@@ -76,22 +93,13 @@ class Shelf:
             with replacing(path) as temporary:
                 shutil.copyfile(source, temporary)
 
-    def sweep(self, seconds: float) -> None:
-        """Remove pictures that were not used for so long; those of jobs stay in the jobs' folders."""
+    def sweep(self, seconds: float, wanted: Collection[str] = ()) -> None:
+        """Remove pictures that were not used for so long, but for those `wanted`; a job that began has its own."""
         if not self._folder.is_dir():
             return
         for path in self._folder.iterdir():
-            if time.time() - path.stat().st_mtime > seconds:
+            if path.name not in wanted and time.time() - path.stat().st_mtime > seconds:
                 path.unlink(missing_ok=True)
-
-    def _use(self, picture: str, path: Path) -> None:
-        """A picture's age counts from its last use. One that is there by its name may just be on its way to the disk."""
-        os.utime(path)
-        if picture not in self._flushed:
-            sync_folder(self._folder)
-            if len(self._flushed) >= REMEMBERED:
-                self._flushed.clear()
-            self._flushed.add(picture)
 
     def _remember(self, picture: str, facts: ImageFacts) -> ImageFacts:
         self._facts[picture] = facts

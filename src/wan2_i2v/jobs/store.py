@@ -29,7 +29,8 @@ MAX_DEATHS = 3
 
 WAITS = JOBS.c.state == "queued"
 FIND = select(JOBS).where(JOBS.c.id == bindparam("job_id"))
-ADD_JOB, ADD_EVENT = insert(JOBS).returning(JOBS), insert(EVENTS)
+FIND_ALL = select(JOBS).where(JOBS.c.id.in_(bindparam("ids", expanding=True)))
+ADD_JOBS, ADD_EVENTS = insert(JOBS).returning(JOBS), insert(EVENTS)
 COUNTS = select(JOBS.c.state, func.count()).group_by(JOBS.c.state)
 BEGUN_AGAIN = select(func.count()).where(RETRIED)
 WAITING = select(func.count()).where(WAITS)
@@ -68,35 +69,38 @@ class Store(Database):
         Raises JobConflict when the id belongs to a different submission, QueueFull when `max_queued` jobs wait, or
         `max_of_client` of the same client.
         """
+        outcome = self.submit_all([job], max_queued, max_of_client)[0]
+        if isinstance(outcome, Wan2I2VError):
+            raise outcome
+        return outcome
+
+    def submit_all(
+        self, jobs: Sequence[NewJob], max_queued: int | None = None, max_of_client: int | None = None
+    ) -> list[tuple[StoredJob, bool] | Wan2I2VError]:
+        """`submit` for jobs of different ids in one transaction, in order; what it would raise for one stands in its place."""
+        outcomes: dict[str, tuple[StoredJob, bool] | Wan2I2VError] = {}
         with self.writing() as connection:
-            existing = self._find(connection, job.id)
-            if existing is not None:
-                if existing.digest != job.digest:
-                    raise JobConflict(f"job id {job.id!r} belongs to a different job; choose another id.")
-                return existing, False
-            self._check_room(max_queued, "jobs", lambda: connection.scalar(WAITING))
-            asking = {"asking": job.client}
-            self._check_room(max_of_client, "jobs of yours", lambda: connection.scalar(WAITING_OF_CLIENT, asking))
-            now = self._clock()
-            values = {
-                "id": job.id,
-                "state": "queued",
-                "priority": job.priority,
-                "digest": job.digest,
-                "request": job.request,
-                "plan": job.plan,
-                "options": json.dumps(job.options),
-                "client": job.client,
-                "prompts": job.prompts.casefold(),
-                "created_at": now,
-                "expires_at": None if job.time_to_live is None else now + job.time_to_live,
-                "execution_timeout": job.execution_timeout,
-                "attempts": 0,
-                "deaths": 0,
-            }
-            stored = from_row(connection.execute(ADD_JOB, values).one())
-            self._tell(connection, job.id, "state", {"state": "queued"})
-            return stored, True
+            known = self._find_all(connection, [job.id for job in jobs])
+            room = _Room(connection, max_queued, max_of_client)
+            fresh = []
+            for job in jobs:
+                found = known.get(job.id)
+                try:
+                    if found is None:
+                        room.take(job.client)
+                        fresh.append(job)
+                    elif found.digest == job.digest:
+                        outcomes[job.id] = found, False
+                    else:
+                        raise JobConflict(f"job id {job.id!r} belongs to a different job; choose another id.")
+                except Wan2I2VError as refusal:
+                    outcomes[job.id] = refusal
+            if fresh:
+                now = self._clock()
+                for row in connection.execute(ADD_JOBS, [_queued(job, now) for job in fresh]):
+                    outcomes[row.id] = from_row(row), True
+                connection.execute(ADD_EVENTS, [self._event(job.id, "state", {"state": "queued"}) for job in fresh])
+        return [outcomes[job.id] for job in jobs]
 
     def get(self, job_id: str) -> StoredJob:
         """Raises JobNotFound."""
@@ -108,10 +112,12 @@ class Store(Database):
         with self.reading() as connection:
             return self._find(connection, job_id)
 
-    def known(self, job_id: str) -> StoredJob | None:
-        """`find`, for whoever acknowledges the job: another thread may have written it and still wait for the disk."""
-        found = self.find(job_id)
-        if found is not None:
+    def known(self, job_ids: Sequence[str]) -> dict[str, StoredJob]:
+        """Those of the jobs that there are, by id, for whoever acknowledges them: they are on the disk when this returns."""
+        with self.reading() as connection:
+            found = self._find_all(connection, job_ids)
+        if found:
+            # Another thread may have written them and still wait for the disk.
             self._flush()
         return found
 
@@ -154,10 +160,23 @@ class Store(Database):
         with self.reading() as connection:
             return int(connection.scalar(BEGUN_AGAIN) or 0)
 
-    def position(self, job: StoredJob) -> int:
-        """How many waiting jobs are claimed before this one."""
+    def positions(self, jobs: Iterable[StoredJob]) -> dict[str, int]:
+        """How many waiting jobs are claimed before each of these, by id; nothing of those that do not wait."""
+        waiting = sorted((job for job in jobs if job.state == "queued"), key=lambda job: (job.priority, job.seq))
+        if not waiting:
+            return {}
+        found: dict[str, int] = {}
+        before: StoredJob | None = None
         with self.reading() as connection:
-            return int(connection.scalar(BEFORE, {"urgency": job.priority, "number": job.seq}) or 0)
+            for job in waiting:
+                if before is not None and (job.priority, job.seq) == (before.priority, before.seq + 1):
+                    # Nobody is between the two: to count is needed once for all jobs of a crowd that were accepted together.
+                    found[job.id] = found[before.id] + 1
+                else:
+                    asked = {"urgency": job.priority, "number": job.seq}
+                    found[job.id] = int(connection.scalar(BEFORE, asked) or 0)
+                before = job
+        return found
 
     def cancel(self, job_id: str) -> StoredJob:
         """Cancel a job that waits or runs. Raises JobNotFound, or JobConflict when it is over."""
@@ -321,17 +340,14 @@ class Store(Database):
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _check_room(self, limit: int | None, whose: str, counted: Callable[[], int | None]) -> None:
-        """Raise QueueFull when as many jobs wait as `limit` allows, or more; only a limit has them `counted`."""
-        if limit is None:
-            return
-        waiting = counted() or 0
-        if waiting >= limit:
-            raise QueueFull(f"{waiting} {whose} wait already; the limit is {limit}. Try again later.")
-
     def _find(self, connection: Connection, job_id: str) -> StoredJob | None:
         row = connection.execute(FIND, {"job_id": job_id}).first()
         return None if row is None else from_row(row)
+
+    def _find_all(self, connection: Connection, job_ids: Sequence[str]) -> dict[str, StoredJob]:
+        if not job_ids:
+            return {}
+        return {row.id: from_row(row) for row in connection.execute(FIND_ALL, {"ids": list(job_ids)})}
 
     def _get(self, connection: Connection, job_id: str) -> StoredJob:
         job = self._find(connection, job_id)
@@ -378,5 +394,51 @@ class Store(Database):
         return moved
 
     def _tell(self, connection: Connection, job_id: str, kind: str, data: dict[str, Any]) -> None:
-        values = {"job_id": job_id, "kind": kind, "data": json.dumps(data), "at": self._clock()}
-        connection.execute(ADD_EVENT, values)
+        connection.execute(ADD_EVENTS, self._event(job_id, kind, data))
+
+    def _event(self, job_id: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        return {"job_id": job_id, "kind": kind, "data": json.dumps(data), "at": self._clock()}
+
+
+class _Room:
+    """How many jobs wait, counted once for a transaction, and only where there is a limit."""
+
+    def __init__(self, connection: Connection, most: int | None, most_of_client: int | None) -> None:
+        self._connection, self._most, self._most_of_client = connection, most, most_of_client
+        self._waiting: dict[str | None, int] = {}
+
+    def take(self, client: str) -> None:
+        """A place in the queue. Raises QueueFull."""
+        self._check(None, self._most, "jobs")
+        self._check(client, self._most_of_client, "jobs of yours")
+        self._waiting = {whose: count + (whose in (None, client)) for whose, count in self._waiting.items()}
+
+    def _check(self, client: str | None, limit: int | None, whose: str) -> None:
+        if limit is None:
+            return
+        if client not in self._waiting:
+            query = WAITING if client is None else WAITING_OF_CLIENT
+            asking = {} if client is None else {"asking": client}
+            self._waiting[client] = int(self._connection.scalar(query, asking) or 0)
+        if self._waiting[client] >= limit:
+            raise QueueFull(f"{self._waiting[client]} {whose} wait already; the limit is {limit}. Try again later.")
+
+
+def _queued(job: NewJob, now: float) -> dict[str, Any]:
+    """The row of a job that is accepted `now`."""
+    return {
+        "id": job.id,
+        "state": "queued",
+        "priority": job.priority,
+        "digest": job.digest,
+        "request": job.request,
+        "plan": job.plan,
+        "options": json.dumps(job.options),
+        "client": job.client,
+        "prompts": job.prompts.casefold(),
+        "created_at": now,
+        "expires_at": None if job.time_to_live is None else now + job.time_to_live,
+        "execution_timeout": job.execution_timeout,
+        "attempts": 0,
+        "deaths": 0,
+    }

@@ -21,7 +21,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from wan2_i2v.errors import from_dict
+from wan2_i2v.errors import Wan2I2VError, from_dict, translate
 from wan2_i2v.events import Preview, Progress, Started
 from wan2_i2v.jobs import child
 from wan2_i2v.jobs.errors import StoreUnavailable, WorkerDied
@@ -35,6 +35,8 @@ FALSE_STARTS = 3
 """Deaths in a row before a word about any job until the jobs are blamed for them."""
 PREVIEW = "preview.png"
 """The latest preview, in the job's folder."""
+TOLD_SECONDS = 0.1
+"""Of steps that are faster than this, not all are told: nobody sees more, and each is a write."""
 PREVIEW_SECONDS = 1.0
 """Of steps that are faster than this, not all are shown: each picture is flushed to the disk."""
 
@@ -61,14 +63,24 @@ class _Hand:
     doing: str = "starting"
     stopping: bool = False
     last_event: float = field(default_factory=time.monotonic)
+    told_at: dict[str, float] = field(default_factory=dict)
     shown_at: dict[str, float] = field(default_factory=dict)
 
 
 class Worker:
-    """See the module. `folder_of` gives the folder of a job's artifacts."""
+    """See the module. `folder_of` gives the folder of a job's artifacts, `lay_out` puts into it what a job begins with."""
 
-    def __init__(self, store: Store, name: str, folder_of: Callable[[str], Path], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        folder_of: Callable[[str], Path],
+        limits: Limits | None = None,
+        *,
+        lay_out: Callable[[StoredJob], None],
+    ) -> None:
         self.store, self.name, self.folder_of, self.limits = store, name, folder_of, limits or Limits()
+        self._lay_out = lay_out
         self.wake = threading.Event()
         self._ending = threading.Event()
         self._process: SpawnProcess | None = None
@@ -142,6 +154,9 @@ class Worker:
             self.wake.wait(self.limits.idle_poll)
             self.wake.clear()
             return
+        jobs = [job for job in jobs if self._is_laid_out(job)]
+        if not jobs:
+            return
         self._hand = _Hand({job.id: job for job in jobs}, taken=True)
         self._last_beat = self._last_lease = time.monotonic()
         works = tuple(child.Work(job.id, str(self.folder_of(job.id)), job.request, job.plan) for job in jobs)
@@ -149,6 +164,15 @@ class Worker:
             self._child().send(child.Batch(works))
         except OSError:
             self._message = self._death("taking a batch")
+
+    def _is_laid_out(self, job: StoredJob) -> bool:
+        """Whether a claimed job can begin; if it cannot, it fails."""
+        try:
+            self._lay_out(job)
+        except (Wan2I2VError, OSError) as error:
+            self.store.fail(job, translate(error, f"beginning {job.id}"))
+            return False
+        return True
 
     def _child(self) -> Connection:
         """The line to a living child; spawned when there is none."""
@@ -208,6 +232,10 @@ class Worker:
             self._hand.current, self._hand.doing = job.id, f"running {event.stage} of {job.id}"
             self.store.progress(job, "progress", {"stage": event.stage, "done": 0, "total": event.total})
         elif isinstance(event, Progress):
+            now = time.monotonic()
+            if event.done < event.total and now - self._hand.told_at.get(job.id, -TOLD_SECONDS) < TOLD_SECONDS:
+                return
+            self._hand.told_at[job.id] = now
             self.store.progress(job, "progress", {"stage": event.stage, "done": event.done, "total": event.total})
         elif (
             isinstance(event, Preview)

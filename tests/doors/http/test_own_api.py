@@ -130,6 +130,7 @@ def test_a_clip_ends_with_a_second_picture(client, kept, submit, ending, service
     assert client.post("/api/plan", json=body).json()["last_image"]["sha256"] == last
     job = submit("both", last_picture=last).json()
     assert (job["picture"], job["last_picture"]) == (kept, last)
+    service.lay_out(service.store.get("both"))
     assert (service.folder("both") / f"last-picture-{last[:16]}").read_bytes() == ending
     refusal(submit("both"), 409, "job_conflict")
     again = client.post("/api/jobs/both/again", json={"seed": 9}).json()
@@ -202,6 +203,7 @@ def test_cancel_forget_and_again(client, submit, service):
     assert client.post("/api/jobs/a/cancel").json()["state"] == "cancelled"
     refusal(client.post("/api/jobs/a/cancel"), 409, "job_conflict")
     refusal(client.post("/api/jobs/a/retry"), 409, "job_conflict")
+    service.lay_out(service.store.get("a"))
     for picture in (service.output / "pictures").iterdir():
         picture.unlink()
     again = client.post("/api/jobs/a/again", json={"seed": 9})
@@ -227,6 +229,7 @@ def done(service, submit):
     """A finished job, its video written by hand."""
     submit("done")
     (job,) = service.store.claim("w", 1, 60)
+    service.lay_out(job)
     video = service.output / "done.mp4"
     frames = [Image.new("RGB", (48, 32), (10 * n, 0, 0)) for n in range(5)]
     write_clip(video, [np.asarray(frame) for frame in frames], ClipFormat("mp4", 48, 32, 24, 18))
@@ -282,6 +285,7 @@ def test_the_preview_is_what_the_worker_left(client, submit, service):
     submit("a")
     refusal(client.get("/api/jobs/a/preview"), 404, "not_found")
     refusal(client.get("/api/jobs/a/video"), 404, "not_found")
+    service.lay_out(service.store.get("a"))
     service.worker._show("a", png(8, 8))
     assert client.get("/api/jobs/a/preview").content == png(8, 8)
 

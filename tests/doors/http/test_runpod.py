@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import runpy
-import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -166,13 +165,14 @@ def test_wait_status_cancel_and_a_stream_that_ends(endpoint, photo_uri, served):
 
 def test_failed_retried_and_purged(endpoint, photo_uri, served):
     slow = endpoint.run(SLOW | {"image": photo_uri})
+    served.until(slow.job_id, "running")
     doomed = endpoint.run(FIELDS | {"image": photo_uri})
-    shutil.rmtree(served.service.folder(doomed.job_id))
+    served.service.folder(doomed.job_id).write_text("in the way of its folder")
     slow.cancel()
     assert doomed.output(timeout=600)["status"] == "FAILED"
     assert doomed.status() == "FAILED"
     failed = requests.get(f"{served.url}/status/{doomed.job_id}", headers=bearer(), timeout=30).json()
-    assert "is gone" in failed["error"]
+    assert "beginning" in failed["error"]
 
     slow = endpoint.run(SLOW | {"image": photo_uri})
     served.until(slow.job_id, "running")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Query
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
 
 from wan2_i2v.doors.http import urls, views
 from wan2_i2v.doors.http.api_models import AgainBody, JobBody, JobId, JobReply, JobsReply, RatingBody
@@ -40,7 +40,7 @@ async def submit(
     door: TheDoor,
     client: Client,
     idempotency_key: Annotated[str | None, Header(max_length=128)] = None,
-) -> JSONResponse:
+) -> Response:
     """Accept a job; it is on disk when this answers. The same submission twice is one job."""
     if idempotency_key and body.job_id and idempotency_key != body.job_id:
         raise InvalidRequest("Idempotency-Key", idempotency_key, f"the job_id of the body ({body.job_id})")
@@ -56,7 +56,10 @@ async def submit(
         body.priority,
         last_picture=body.last_picture,
     )
-    return await door.receiving.run(_submitted, door, submission)
+    if door.service.is_quick(submission):
+        return _submitted(*await door.intake.submit(submission))
+    # A large picture is read for a second: others are not to wait for that.
+    return await door.receiving.run(_accepted, door, submission)
 
 
 def _webhook(url: str) -> str:
@@ -67,10 +70,15 @@ def _webhook(url: str) -> str:
     return url
 
 
-def _submitted(door: Door, submission: Submission) -> JSONResponse:
-    """A whole answer: to have FastAPI check a view of our own against its model would take as long as to make it."""
+def _accepted(door: Door, submission: Submission) -> Response:
     job, new = door.service.submit(submission)
-    return JSONResponse(_view(door, job), 201 if new else 200, headers={"Location": f"/api/jobs/{quote(job.id)}"})
+    return _submitted(_view(door, job), new)
+
+
+def _submitted(view: dict[str, Any], new: bool) -> Response:
+    """A whole answer: to have FastAPI check a view of our own against its model would take as long as to make it."""
+    headers = {"Location": view["links"]["self"]}
+    return Response(to_json(view), 201 if new else 200, headers, "application/json")
 
 
 def _view(door: Door, job: StoredJob) -> dict[str, Any]:
@@ -91,7 +99,7 @@ def page(
     )
     shown = found[:limit]
     return {
-        "jobs": [_view(door, job) for job in shown],
+        "jobs": views.job_views(shown, door.service.store),
         "next": str(shown[-1].seq) if len(found) > limit else None,
     }
 
@@ -138,7 +146,7 @@ def retry(job_id: JobId, door: TheDoor) -> dict[str, Any]:
     response_model=JobReply,
     responses=documented(404, 409, 507),
 )
-def again(job_id: JobId, door: TheDoor, client: Client, body: AgainBody | None = None) -> JSONResponse:
+def again(job_id: JobId, door: TheDoor, client: Client, body: AgainBody | None = None) -> Response:
     """A new job with the same pictures and settings and another seed."""
     job = door.service.store.get(job_id)
     seed = body.seed if body is not None else None
@@ -148,12 +156,12 @@ def again(job_id: JobId, door: TheDoor, client: Client, body: AgainBody | None =
     plan = JobPlan.model_validate_json(job.plan)
     submission = Submission(
         settings,
-        _picture(job, plan.image),
+        _picture(door, job, plan.image),
         client=client,
         priority=job.priority,
-        last_picture=None if plan.last_image is None else _picture(job, plan.last_image),
+        last_picture=None if plan.last_image is None else _picture(door, job, plan.last_image),
     )
-    return _submitted(door, submission)
+    return _accepted(door, submission)
 
 
 @router.post("/api/jobs/{job_id}/rating", response_model=JobReply, responses=documented(404, 409, 507))
@@ -162,8 +170,10 @@ def rate(job_id: JobId, body: RatingBody, door: TheDoor) -> dict[str, Any]:
     return _view(door, door.service.rate(job_id, body.rating))
 
 
-def _picture(job: StoredJob, facts: ImageFacts) -> bytes:
-    """A picture of a job from its own folder, which outlives the upload. Raises NotFound."""
+def _picture(door: Door, job: StoredJob, facts: ImageFacts) -> bytes | str:
+    """A picture of a job: as it was uploaded, or from the job's own folder, which outlives that. Raises NotFound."""
+    if door.service.shelf.has(facts.sha256):
+        return facts.sha256
     try:
         return Path(facts.path).read_bytes()
     except OSError:

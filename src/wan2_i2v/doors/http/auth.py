@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import time
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
@@ -123,6 +124,7 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].lower().rstrip(".")
 
 
+@lru_cache(maxsize=256)
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -8,37 +8,25 @@ be answered while others take long, has threads of its own (`Door.receiving`, `D
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
 from wan2_i2v.doors.http.events import Broadcaster
+from wan2_i2v.doors.http.intake import Intake
 from wan2_i2v.doors.http.settings import HttpSettings
+from wan2_i2v.doors.http.threads import Threads
 from wan2_i2v.jobs.job import StoredJob
 from wan2_i2v.jobs.service import Service
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Telling = Callable[["Door", StoredJob], dict[str, Any]]
 """A job as a webhook's body, in the shape of one kind of client."""
 RECEIVED_AT_ONCE = 32
 """Submissions, which may fetch their pictures from slow servers."""
 LOOKS_AT_ONCE = 4
 """Answers to /health."""
-
-
-class Threads:
-    """Calls that block, in up to `most` threads of their own."""
-
-    def __init__(self, most: int) -> None:
-        self._limiter = CapacityLimiter(most)
-
-    def run(self, work: Callable[P, R], *args: P.args, **more: P.kwargs) -> Awaitable[R]:
-        return to_thread.run_sync(partial(work, *args, **more), limiter=self._limiter)
 
 
 @dataclass
@@ -50,7 +38,11 @@ class Door:
     broadcaster: Broadcaster
     tellings: dict[str, Telling] = field(default_factory=dict)
     receiving: Threads = field(default_factory=lambda: Threads(RECEIVED_AT_ONCE))
+    intake: Intake = field(init=False)
     looking: Threads = field(default_factory=lambda: Threads(LOOKS_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(self.service)
 
 
 async def door(request: Request) -> Door:

@@ -17,10 +17,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from wan2_i2v.errors import Wan2I2VError, shorten
 
 log = logging.getLogger(__name__)
+
+
+class BadHead(Wan2I2VError):
+    code, http_status = "bad_request", 400
 
 
 class Unauthorized(Wan2I2VError):
@@ -156,17 +161,22 @@ def reply(problem: Problem, envelope: Envelope) -> JSONResponse:
     return JSONResponse(envelope(problem), problem.status, headers=dict(problem.headers))
 
 
+def answer(error: Exception, scope: Scope, shapes: Shapes) -> JSONResponse:
+    """What a client is told of an error, in its router's shape; the log is told of those that nobody foresaw."""
+    problem = problem_of(error)
+    if problem.status == 500:
+        log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+    return reply(problem, shapes.of(scope["path"]))
+
+
 def install(app: FastAPI, shapes: Shapes) -> None:
     """Answer every error of every route in its router's shape."""
 
-    async def answer(request: Request, error: Exception) -> JSONResponse:
-        problem = problem_of(error)
-        if problem.status == 500:
-            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return reply(problem, shapes.of(request.url.path))
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return answer(error, request.scope, shapes)
 
     for kind in (Wan2I2VError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, handle)
 
 
 EVERYWHERE = (400, 401, 403, 408, 413, 421, 422, 429, 431, 500, 503)

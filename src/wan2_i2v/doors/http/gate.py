@@ -1,6 +1,6 @@
 """The first thing that every request meets, before any route: host, token, rate, body, and the headers of every answer.
 
-ASGI in, ASGI out. A request that comes through has its client's name in `scope["state"]["client"]` and its body whole in
+ASGI in, ASGI out, around the whole of FastAPI. A request that comes through has its client's name in `scope["state"]["client"]` and its body whole in
 memory, so that no route waits for a slow client. Imported by the application.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan2_i2v.doors.http.auth import Authenticator
-from wan2_i2v.doors.http.errors import HeadersTooLarge, Shapes, problem_of, reply
+from wan2_i2v.doors.http.errors import BadHead, HeadersTooLarge, Shapes, problem_of, reply
 from wan2_i2v.doors.http.limits import Bodies, RateLimiter
 from wan2_i2v.doors.http.metrics import Metrics
 from wan2_i2v.doors.http.settings import HttpSettings
@@ -29,7 +29,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
 )
-HEADERS = {
+_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -38,6 +38,15 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
+
+
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+HEADERS = _encoded(_HEADERS | {"Cache-Control": "no-store"})
+# The page's files are asked for anew each time, so that an update never mixes old modules with new ones.
+HEADERS_OF_PAGE = _encoded(_HEADERS | {"Cache-Control": "no-cache"})
 
 
 class Gate:
@@ -64,12 +73,9 @@ class Gate:
 
         async def completed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                # The page's files are asked for anew each time, so that an update never mixes old modules with new ones.
-                kept = "no-cache" if scope["path"].startswith("/static/") else "no-store"
-                headers.setdefault("Cache-Control", kept)
+                given = {name.lower() for name, _ in message["headers"]}
+                more = HEADERS_OF_PAGE if scope["path"].startswith("/static/") else HEADERS
+                message["headers"] = [*message["headers"], *(header for header in more if header[0] not in given)]
                 self._metrics.answered(scope["method"], message["status"], time.perf_counter() - begin)
             await send(message)
 
@@ -92,6 +98,7 @@ class Gate:
         await self._app(scope, _replayed(body, receive), send)
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive) -> bytearray:
+        _check_head(scope, headers)
         path, method = scope["path"], scope["method"]
         if len(scope["raw_path"]) + sum(len(name) + len(value) + 4 for name, value in headers.raw) > MAX_HEADER_BYTES:
             raise HeadersTooLarge(f"address and headers are larger than {MAX_HEADER_BYTES} bytes.")
@@ -102,6 +109,14 @@ class Gate:
         client = self._authenticator.check(method, headers, address, public=public)
         scope.setdefault("state", {})["client"] = client
         return await self._bodies.receive(headers, receive, SMALL_BODY if public else None)
+
+
+def _check_head(scope: Scope, headers: Headers) -> None:
+    """Refuse what others on the way could understand differently than this server. The parser lets it pass."""
+    if scope["http_version"] == "1.1" and len(headers.getlist("host")) != 1:
+        raise BadHead("a request names its host once.")
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise BadHead("the body's Transfer-Encoding is to be chunked, or none.")
 
 
 def _replayed(body: bytearray, receive: Receive) -> Receive:

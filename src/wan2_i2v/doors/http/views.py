@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -80,8 +81,18 @@ def _fraction(stages: tuple[tuple[str, float], ...], stage: str | None, done: in
     return (before + stages[index][1] * min(done / total, 1.0)) / sum(share for _, share in stages)
 
 
+def job_views(jobs: Sequence[StoredJob], store: Store) -> list[dict[str, Any]]:
+    """Jobs as our own API and its events show them."""
+    positions = store.positions(jobs)
+    return [_view(job, positions.get(job.id)) for job in jobs]
+
+
 def job_view(job: StoredJob, store: Store) -> dict[str, Any]:
-    """The job as our own API and its events show it."""
+    """One job, see `job_views`."""
+    return job_views([job], store)[0]
+
+
+def _view(job: StoredJob, position: int | None) -> dict[str, Any]:
     settings, summary, shown, _ = _parsed(job.seq, job.request, job.plan)
     error = None if job.error is None or job.state == "queued" else job.error
     return {
@@ -92,7 +103,7 @@ def job_view(job: StoredJob, store: Store) -> dict[str, Any]:
         "finished_at": job.finished_at,
         "priority": job.priority,
         "attempts": job.attempts,
-        "position": store.position(job) if job.state == "queued" else None,
+        "position": position,
         **progress_of(job, job.progress, time.time()),
         **shown,
         "settings": settings,
