@@ -317,6 +317,16 @@ def headers() -> Iterator[Bad]:
     yield Bad("a length of words", 400, "POST", "/run", headers={"Content-Length": "many"})
     smuggled = b"POST /run HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
     yield Bad("an unknown coding", 400, raw=smuggled)
+    twice = (
+        b"POST /run HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    )
+    yield Bad("two codings", 400, raw=twice)
+    both = b"POST /run HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    yield Bad("a length and a coding", 400, raw=both)
+    yield Bad("a line that is folded", 400, raw=b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n")
+    yield Bad("bare line ends", 400, raw=b"GET /healthz HTTP/1.1\nHost: a\n\n")
+    chunk = b"POST /run HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    yield Bad("a chunk of no size", 400, raw=chunk)
     yield Bad("headers without end", 400, raw=b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 70_000)
     many = "".join(f"X-{n}: y\r\n" for n in range(4000)).encode()
     yield Bad("very many headers", 431, raw=b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + many + b"\r\n")

@@ -115,7 +115,7 @@ def _check_head(scope: Scope, headers: Headers) -> None:
     """Refuse what others on the way could understand differently than this server. The parser lets it pass."""
     if scope["http_version"] == "1.1" and len(headers.getlist("host")) != 1:
         raise BadHead("a request names its host once.")
-    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+    if [coding.lower() for coding in headers.getlist("transfer-encoding")] not in ([], ["chunked"]):
         raise BadHead("the body's Transfer-Encoding is to be chunked, or none.")
 
 
