@@ -77,7 +77,7 @@ def gain(jobs: list[tuple[bool, ...]]) -> dict[str, Any]:
     return {
         "mean": round(float(each.mean()), 3),
         "interval": [round(float(low), 3), round(float(high), 3)],
-        "jobs_whose_seeds_differ": seeds_matter,
+        "jobs_whose_seeds_differ": int(seeds_matter),
     }
 
 
