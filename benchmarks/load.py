@@ -1,15 +1,15 @@
 """1,000 jobs from 32 clients in parallel, and how long a submission and /health take WHILE a job computes.
 
 A real server (`wan2-i2v serve`, SQLite, `mini`) computes all the while. Each client has a connection of its own; they are in
-processes of their own (crowd.py). Every job is submitted twice under its id, as by a client that lost the answer. /health is asked
-by one more client, twenty times a second. Each client thinks between two jobs, so that all together submit `--per-second`;
-with 0 none thinks, and the figures are those of a server that is never idle.
+a process of their own (crowd.py). Every job is submitted twice under its id, as by a client that lost the answer. /health is asked
+by one more client, twenty times a second. With `--per-second` each client thinks between two jobs, so that all together submit so many;
+else none ever pauses, and the figures are those of a server that is never idle.
 
 Goes out, as the last line of stdout, one JSON object with percentiles in milliseconds. `late_ms` is how much later than it asked
 for a process that only sleeps is woken meanwhile: what the machine adds to every answer, whatever the server does.
 `server_cpu_ms` is the processor's time that the server took for each job, with all else that it did meanwhile.
 
-    python benchmarks/load.py [--jobs 1000] [--clients 32] [--per-second 20] [--out FILE]
+    python benchmarks/load.py [--jobs 1000] [--clients 32] [--per-second N] [--out FILE]
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from servers import LiveServer, serving, until
 
 SETTINGS = {"prompt": "pan left", "num_frames": 5, "width": 64, "height": 64, "num_inference_steps": 2}
 HEALTH_PAUSE = 0.05
-PROCESSES = 1
 SLEEP = 0.01
 
 
@@ -93,10 +92,9 @@ class Sleeper(Beside):
 
 
 class Crowd:
-    """`clients` of them, in `PROCESSES` processes, ready to submit `jobs` jobs, `per_second` in all."""
+    """`clients` of them, ready to submit `jobs` jobs, `per_second` in all, or one after the other."""
 
     def __init__(self, server: LiveServer, picture: str, jobs: int, clients: int, per_second: float) -> None:
-        shares = [list(range(client, jobs, clients)) for client in range(clients)]
         order = {
             "host": urlsplit(server.url).hostname,
             "port": urlsplit(server.url).port,
@@ -104,30 +102,24 @@ class Crowd:
             "settings": SETTINGS,
             "name": "job",
             "pause": clients / per_second if per_second else 0,
+            "shares": [list(range(client, jobs, clients)) for client in range(clients)],
         }
         command = [sys.executable, str(Path(__file__).with_name("crowd.py"))]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._processes = [subprocess.Popen(command, **pipes) for _ in range(min(PROCESSES, clients))]
-        for number, process in enumerate(self._processes):
-            self._say(process, json.dumps(order | {"shares": shares[number :: len(self._processes)]}))
-        for process in self._processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._say(json.dumps(order))
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
 
     def submit(self) -> tuple[list[float], Counter[int]]:
         """Seconds of each job's first submission, and how often each status was answered."""
-        for process in self._processes:
-            self._say(process, "go")
-        told = [json.loads(process.communicate()[0]) for process in self._processes]
-        statuses: Counter[int] = Counter()
-        for one in told:
-            statuses.update({int(status): count for status, count in one["statuses"].items()})
-        return [seconds for one in told for seconds in one["seconds"]], statuses
+        self._say("go")
+        told = json.loads(self._process.communicate()[0])
+        return told["seconds"], Counter({int(status): count for status, count in told["statuses"].items()})
 
-    def _say(self, process: subprocess.Popen[str], line: str) -> None:
-        assert process.stdin is not None
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
@@ -184,7 +176,7 @@ def main() -> None:
     parser.add_argument(
         "--per-second",
         type=float,
-        default=20.0,
+        default=0.0,
         help="submissions per second, of all clients together; 0: as fast as they are answered",
     )
     parser.add_argument("--out", type=Path)
