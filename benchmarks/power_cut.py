@@ -14,6 +14,7 @@ end it is the folder, byte by byte. The last line of stdout is one JSON object.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -87,6 +88,7 @@ def check(folder: Path, acknowledged: set[str], videos: dict[str, str]) -> list[
 
 
 def _store_problems(folder: Path, database: Path, acknowledged: set[str]) -> Iterator[str]:
+    from wan2_i2v.errors import Wan2I2VError
     from wan2_i2v.jobs.service import lay_out
     from wan2_i2v.jobs.shelf import Shelf
     from wan2_i2v.jobs.store import Store
@@ -115,8 +117,9 @@ def _store_problems(folder: Path, database: Path, acknowledged: set[str]) -> Ite
             except ValueError as error:
                 yield f"{name} has no plan or request: {error}"
                 continue
-            # As the service does when it starts.
-            lay_out(job, shelf)
+            # As the worker does when the job begins.
+            with contextlib.suppress(Wan2I2VError, OSError):
+                lay_out(job, shelf)
             if not Path(plan.image.path).is_file() or sha256(Path(plan.image.path)) != plan.image.sha256:
                 yield f"{name} has no picture"
             if job.state == "done" and not (folder / "output" / f"{name}.mp4").is_file():

@@ -304,14 +304,8 @@ class Service:
         return plan
 
     def lay_out(self, job: StoredJob) -> None:
-        """See that a job's pictures are in its folder; its plan names them by their paths. Raises InvalidImage, OSError.
-
-        To make a folder takes the disk as long as all else that a submission needs, and a power cut may take it away again.
-        """
-        make_folder(self.folder(job.id))
-        for facts in _pictures(job):
-            if not Path(facts.path).exists():
-                self.shelf.link(facts.sha256, Path(facts.path))
+        """Make a job's folder, see `lay_out`."""
+        lay_out(job, self.shelf)
 
     def _measured(self) -> measured.Table:
         """The table of this machine, read again once in a while: a plan per keystroke shall not read it each time."""
@@ -355,6 +349,18 @@ class Service:
             except (Wan2I2VError, OSError):
                 # Database or disk does not answer: clients are told so, and the next second tries again.
                 continue
+
+
+def lay_out(job: StoredJob, shelf: Shelf) -> None:
+    """See that a job's pictures are in its folder; its plan names them by their paths. Raises InvalidImage, OSError.
+
+    This is when a job begins: to make a folder takes the disk as long as all else that a submission needs, and a power cut
+    may take it away again.
+    """
+    for facts in _pictures(job):
+        if not Path(facts.path).exists():
+            make_folder(Path(facts.path).parent)
+            shelf.link(facts.sha256, Path(facts.path))
 
 
 def _pictures(job: StoredJob) -> list[ImageFacts]:
