@@ -7,7 +7,7 @@ Measured is the strength of the asked motion: its share in the clip's optical fl
 effect is what the negative prompt takes away, as a share of the strength without it; paired per case, with Student's 95 % interval
 of the mean and Cohen's d of the paired differences. Prints a table and, as the last line of stdout, one JSON object.
 
-    python benchmarks/nag_effect.py [--pictures 4] [--size 128] [--frames 17] [--out FILE]
+    python benchmarks/nag_effect.py [--pictures 8] [--size 128] [--frames 17] [--out FILE]
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = reporting.parser(__doc__)
-    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--frames", type=int, default=17)
     reporting.report(parser.parse_args(), run)
