@@ -6,12 +6,13 @@ from it and from the time since the job began, once there is enough of both to s
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
+
+from pydantic_core import from_json
 
 from wan2_i2v.jobs.job import StoredEvent, StoredJob
 from wan2_i2v.jobs.store import Store
@@ -34,7 +35,7 @@ def _parsed(
     seq: int, request: str, plan: str
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str | None], tuple[tuple[str, float], ...]]:
     """Settings, plan summary, ids of the pictures and stages of a job; none of them ever changes."""
-    asked, planned = json.loads(request), json.loads(plan)
+    asked, planned = from_json(request), from_json(plan)
     settings = {name: value for name, value in asked.items() if name not in PLACES}
     summary = {name: planned[name] for name in PLAN_FIELDS if name in planned} | {
         "prompt": planned["prompt"],
