@@ -30,7 +30,7 @@ PLACES = ("image", "last_image", "output", "job_id", "overwrite", "device", "mod
 """Fields of a request that are no settings: names and places, which the server decides."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _parsed(
     seq: int, request: str, plan: str
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str | None], tuple[tuple[str, float], ...]]:
