@@ -276,7 +276,7 @@ def test_pictures_of_remembered_jobs_stay_on_the_shelf(start, picture):
     until(service, "computes", is_denoising)
     ending, alone = png(40, 24), png(24, 40)
     service.submit(replace(ask(picture, "waits"), last_picture=ending))
-    wanted = {facts.sha256 for job in service._remembered() for facts in _pictures(job)}
+    wanted = {picture for job in service._remembered() for picture, _ in _pictures(job)}
     service.shelf.put(alone)
     service.shelf.sweep(-1.0, wanted)
     left = {path.read_bytes() for path in (service.output / "pictures").iterdir()}
@@ -298,6 +298,24 @@ def test_a_job_whose_picture_is_gone_fails_and_says_so(start, picture):
     assert (gone.state, gone.error["field"]) == ("failed", "picture")
     assert "Upload the picture again" in gone.error["message"]
     assert until(service, "there", over).state == "done"
+
+
+def test_a_plan_of_another_version_fails_its_job_and_stops_nobody(start, picture):
+    service = start(Limits(batch=1, beat=0.1, idle_poll=0.1))
+    service.submit(ask(picture, "computes", num_inference_steps=200))
+    until(service, "computes", is_denoising)
+    for name in ("old", "next"):
+        service.submit(ask(picture, name))
+    old = json.loads(service.store.get("old").plan)
+    del old["recipe"]
+    with service.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET plan = ? WHERE id = 'old'", (json.dumps(old),))
+    service.store.cancel("computes")
+    assert until(service, "old", over).state == "failed"
+    assert until(service, "next", over).state == "done"
+    assert {path for job in service._remembered() for path, _ in _pictures(job)} == {
+        hashlib.sha256(picture).hexdigest()
+    }
 
 
 def test_of_fast_steps_not_all_are_told(store, new_job, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ from wan2_i2v.jobs.store import Store
 from wan2_i2v.jobs.worker import Limits, Worker
 from wan2_i2v.models import catalog
 from wan2_i2v.models.lora import choosing
-from wan2_i2v.plan import ImageFacts, JobPlan
+from wan2_i2v.plan import JobPlan
 from wan2_i2v.record import Record
 from wan2_i2v.request import BackendName, GenerateRequest
 from wan2_i2v.settings import Settings
@@ -343,7 +343,7 @@ class Service:
                 self.store.prune(time.time() - self.settings.retain_days * DAY)
                 self.store.tidy()
                 if time.monotonic() - swept > SWEEP_SECONDS:
-                    wanted = {facts.sha256 for job in self._remembered() for facts in _pictures(job)}
+                    wanted = {picture for job in self._remembered() for picture, _ in _pictures(job)}
                     self.shelf.sweep(self.settings.retain_days * DAY, wanted)
                     swept = time.monotonic()
             except (Wan2I2VError, OSError):
@@ -357,15 +357,16 @@ def lay_out(job: StoredJob, shelf: Shelf) -> None:
     This is when a job begins: to make a folder takes the disk as long as all else that a submission needs, and a power cut
     may take it away again.
     """
-    for facts in _pictures(job):
-        if not Path(facts.path).exists():
-            make_folder(Path(facts.path).parent)
-            shelf.link(facts.sha256, Path(facts.path))
+    for picture, path in _pictures(job):
+        if not path.exists():
+            make_folder(path.parent)
+            shelf.link(picture, path)
 
 
-def _pictures(job: StoredJob) -> list[ImageFacts]:
-    plan = JobPlan.model_validate_json(job.plan)
-    return [facts for facts in (plan.image, plan.last_image) if facts is not None]
+def _pictures(job: StoredJob) -> list[tuple[str, Path]]:
+    """The ids of a job's pictures, and where its plan has them; of any version of plans: those of years ago are remembered too."""
+    plan = json.loads(job.plan)
+    return [(one["sha256"], Path(one["path"])) for one in (plan["image"], plan.get("last_image")) if one]
 
 
 def _picture_id(picture: bytes | str) -> str:

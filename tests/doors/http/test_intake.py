@@ -129,6 +129,12 @@ def test_what_is_no_submission_is_left_to_the_route(client, body):
     assert answers[0].json() == answers[1].json()
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
+def test_a_body_that_is_nested_too_deeply_is_left_to_the_route(client, kind):
+    answer = client.post("/api/jobs", content=b"[" * 100_000, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+
+
 def test_a_picture_that_has_to_be_read_keeps_nobody_waiting(service, kept, picture):
     assert service.is_quick(Submission(SETTINGS, kept))
     assert not service.is_quick(Submission(SETTINGS, picture))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 
-from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +16,7 @@ from wan2_i2v.doors.http import api_jobs
 from wan2_i2v.doors.http.api_models import JobBody
 from wan2_i2v.doors.http.door import Door
 from wan2_i2v.doors.http.errors import Shapes, answer
+from wan2_i2v.doors.http.limits import replayed
 from wan2_i2v.errors import Wan2I2VError
 
 
@@ -33,7 +33,7 @@ class Direct:
         message = await receive()
         body = _in_order(scope, message)
         if body is None:
-            await self._app(scope, _again(message, receive), send)
+            await self._app(scope, replayed(message, receive), send)
             return
         try:
             response = await api_jobs.submit(body, self._door, scope["state"]["client"])
@@ -48,15 +48,5 @@ def _in_order(scope: Scope, message: Message) -> JobBody | None:
         return None
     try:
         return JobBody.model_validate(json.loads(message["body"]))
-    except (ValueError, ValidationError, Wan2I2VError):
+    except (ValueError, RecursionError, Wan2I2VError):
         return None
-
-
-def _again(message: Message, receive: Receive) -> Receive:
-    """`receive`, with what was received already."""
-    waiting = [message]
-
-    async def next_message() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return next_message

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan2_i2v.doors.http.auth import Authenticator
 from wan2_i2v.doors.http.errors import BadHead, HeadersTooLarge, Shapes, problem_of, reply
-from wan2_i2v.doors.http.limits import Bodies, RateLimiter
+from wan2_i2v.doors.http.limits import Bodies, RateLimiter, replayed
 from wan2_i2v.doors.http.metrics import Metrics
 from wan2_i2v.doors.http.settings import HttpSettings
 from wan2_i2v.errors import Wan2I2VError
@@ -95,7 +95,9 @@ class Gate:
         except ClientDisconnect:
             return
         self._bodies.release(len(body))
-        await self._app(scope, _replayed(body, receive), send)
+        message = {"type": "http.request", "body": bytes(body), "more_body": False}
+        body.clear()
+        await self._app(scope, replayed(message, receive), send)
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive) -> bytearray:
         _check_head(scope, headers)
@@ -117,16 +119,3 @@ def _check_head(scope: Scope, headers: Headers) -> None:
         raise BadHead("a request names its host once.")
     if [coding.lower() for coding in headers.getlist("transfer-encoding")] not in ([], ["chunked"]):
         raise BadHead("the body's Transfer-Encoding is to be chunked, or none.")
-
-
-def _replayed(body: bytearray, receive: Receive) -> Receive:
-    """The body as one message, which is let go of then; after it whatever the server says (that the client is gone)."""
-    waiting = [bytes(body)]
-    body.clear()
-
-    async def next_message() -> Message:
-        if waiting:
-            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
-        return await receive()
-
-    return next_message

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from wan2_i2v.doors.http.errors import BodyTimeout, Busy, TooLarge, TooMany
 from wan2_i2v.doors.http.settings import HttpSettings
@@ -41,6 +41,16 @@ class RateLimiter:
             raise TooMany(
                 f"more than {self._rate:g} requests per second; wait a moment.", max(1.0, (1 - left) / self._rate)
             )
+
+
+def replayed(message: Message, receive: Receive) -> Receive:
+    """`message`, which was received already and is let go of then; after it whatever the server says (that the client is gone)."""
+    waiting = [message]
+
+    async def next_message() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return next_message
 
 
 class Bodies:
