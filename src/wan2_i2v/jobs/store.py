@@ -19,7 +19,8 @@ from wan2_i2v.errors import JobNotFound, Wan2I2VError
 from wan2_i2v.jobs import outbox, schema
 from wan2_i2v.jobs import state as states
 from wan2_i2v.jobs.database import LOCK_WAIT_SECONDS, Database
-from wan2_i2v.jobs.errors import JobConflict, QueueFull, SetAside
+from wan2_i2v.jobs.entering import WAITS, Room, queued_row
+from wan2_i2v.jobs.errors import JobConflict, SetAside
 from wan2_i2v.jobs.job import NewJob, StoredEvent, StoredJob, from_row
 from wan2_i2v.jobs.state import TERMINAL, Move, State
 from wan2_i2v.jobs.tables import EVENTS, JOBS, RETRIED
@@ -27,14 +28,11 @@ from wan2_i2v.jobs.tables import EVENTS, JOBS, RETRIED
 MAX_DEATHS = 3
 """A job that ended its worker this often is set aside."""
 
-WAITS = JOBS.c.state == "queued"
 FIND = select(JOBS).where(JOBS.c.id == bindparam("job_id"))
 FIND_ALL = select(JOBS).where(JOBS.c.id.in_(bindparam("ids", expanding=True)))
 ADD_JOBS, ADD_EVENTS = insert(JOBS).returning(JOBS), insert(EVENTS)
 COUNTS = select(JOBS.c.state, func.count()).group_by(JOBS.c.state)
 BEGUN_AGAIN = select(func.count()).where(RETRIED)
-WAITING = select(func.count()).where(WAITS)
-WAITING_OF_CLIENT = WAITING.where(JOBS.c.client == bindparam("asking"))
 EARLIER = (JOBS.c.priority == bindparam("urgency")) & (JOBS.c.seq < bindparam("number"))
 BEFORE = select(func.count()).where(WAITS & ((JOBS.c.priority > bindparam("urgency")) | EARLIER))
 NEWS = select(EVENTS).where(EVENTS.c.seq > bindparam("after")).order_by(EVENTS.c.seq).limit(bindparam("most"))
@@ -81,7 +79,7 @@ class Store(Database):
         outcomes: dict[str, tuple[StoredJob, bool] | Wan2I2VError] = {}
         with self.writing() as connection:
             known = self._find_all(connection, [job.id for job in jobs])
-            room = _Room(connection, max_queued, max_of_client)
+            room = Room(connection, max_queued, max_of_client)
             fresh = []
             for job in jobs:
                 found = known.get(job.id)
@@ -97,7 +95,7 @@ class Store(Database):
                     outcomes[job.id] = refusal
             if fresh:
                 now = self._clock()
-                for row in connection.execute(ADD_JOBS, [_queued(job, now) for job in fresh]):
+                for row in connection.execute(ADD_JOBS, [queued_row(job, now) for job in fresh]):
                     outcomes[row.id] = from_row(row), True
                 connection.execute(ADD_EVENTS, [self._event(job.id, "state", {"state": "queued"}) for job in fresh])
         return [outcomes[job.id] for job in jobs]
@@ -398,47 +396,3 @@ class Store(Database):
 
     def _event(self, job_id: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
         return {"job_id": job_id, "kind": kind, "data": json.dumps(data), "at": self._clock()}
-
-
-class _Room:
-    """How many jobs wait, counted once for a transaction, and only where there is a limit."""
-
-    def __init__(self, connection: Connection, most: int | None, most_of_client: int | None) -> None:
-        self._connection, self._most, self._most_of_client = connection, most, most_of_client
-        self._waiting: dict[str | None, int] = {}
-
-    def take(self, client: str) -> None:
-        """A place in the queue. Raises QueueFull."""
-        self._check(None, self._most, "jobs")
-        self._check(client, self._most_of_client, "jobs of yours")
-        self._waiting = {whose: count + (whose in (None, client)) for whose, count in self._waiting.items()}
-
-    def _check(self, client: str | None, limit: int | None, whose: str) -> None:
-        if limit is None:
-            return
-        if client not in self._waiting:
-            query = WAITING if client is None else WAITING_OF_CLIENT
-            asking = {} if client is None else {"asking": client}
-            self._waiting[client] = int(self._connection.scalar(query, asking) or 0)
-        if self._waiting[client] >= limit:
-            raise QueueFull(f"{self._waiting[client]} {whose} wait already; the limit is {limit}. Try again later.")
-
-
-def _queued(job: NewJob, now: float) -> dict[str, Any]:
-    """The row of a job that is accepted `now`."""
-    return {
-        "id": job.id,
-        "state": "queued",
-        "priority": job.priority,
-        "digest": job.digest,
-        "request": job.request,
-        "plan": job.plan,
-        "options": json.dumps(job.options),
-        "client": job.client,
-        "prompts": job.prompts.casefold(),
-        "created_at": now,
-        "expires_at": None if job.time_to_live is None else now + job.time_to_live,
-        "execution_timeout": job.execution_timeout,
-        "attempts": 0,
-        "deaths": 0,
-    }
